@@ -3,4 +3,9 @@
 
 #![warn(unreachable_pub)]
 
+pub mod api;
+pub mod fs;
+pub mod fuse;
+pub mod store;
+pub mod sync;
 pub mod wire;

@@ -1,0 +1,231 @@
+//! The typed client: one method, any operation.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::credentials::CredentialsSource;
+use super::endpoint::Endpoints;
+use super::error::Error;
+use super::reachability::Reachability;
+use super::retry;
+use super::transport::{Outgoing, Transport};
+use crate::wire::fault::Fault;
+use crate::wire::names::Region;
+use crate::wire::operation::{Operation, Request, Service};
+use crate::wire::sigv4::{Signable, sign};
+
+/// The longest a probe of an unreachable service may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a client is made of.
+#[derive(Debug)]
+pub struct ClientOptions {
+    pub region: Region,
+    pub endpoints: Endpoints,
+    pub credentials: CredentialsSource,
+}
+
+/// Calls the two services of one region as one caller.
+#[derive(Debug)]
+pub struct Client {
+    region: Region,
+    endpoints: Endpoints,
+    credentials: CredentialsSource,
+    transport: Arc<Transport>,
+    reachability: Arc<Reachability>,
+}
+
+impl Client {
+    /// Makes a client; nothing is sent yet.
+    pub fn new(options: ClientOptions) -> Result<Self, Error> {
+        Ok(Self {
+            region: options.region,
+            endpoints: options.endpoints,
+            credentials: options.credentials,
+            transport: Arc::new(Transport::new()?),
+            reachability: Arc::default(),
+        })
+    }
+
+    /// Returns the region that is called.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Returns the pause before trying something again for the `attempt`th time.
+    pub fn pause(&self, attempt: u32) -> Duration {
+        retry::pause(attempt, retry::random())
+    }
+
+    /// Calls an operation and waits for its answer until `deadline`. Throttling, server errors and
+    /// broken connections are retried until then, where a repetition does no harm.
+    ///
+    /// # Errors
+    /// See [`Error`]. While the service is unreachable every call fails at once.
+    pub async fn call<O: Operation>(
+        &self,
+        operation: &O,
+        deadline: Instant,
+    ) -> Result<O::Answer, Error> {
+        let request = operation.request();
+        if self.reachability.is_down() {
+            return Err(Error::Unreachable {
+                host: self.host(request.service),
+                source: None,
+            });
+        }
+        let mut attempt = 0;
+        loop {
+            let error = match self.attempt::<O>(&request, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err((error, retry_after)) => {
+                    attempt += 1;
+                    self.note(&error);
+                    let pause = self.pause(attempt).max(retry_after.unwrap_or_default());
+                    let time_left = deadline.saturating_duration_since(Instant::now());
+                    let again = retry::is_worth_retrying(&error, O::REPEATABLE)
+                        && pause < time_left
+                        && !(is_credentials(&error) && attempt > 1);
+                    if again {
+                        tracing::debug!(operation = O::NAME, attempt, %error, "trying again");
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
+                    error
+                }
+            };
+            return Err(error);
+        }
+    }
+
+    async fn attempt<O: Operation>(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<O::Answer, (Error, Option<Duration>)> {
+        let started = Instant::now();
+        let fail = |error| (error, None);
+        let outgoing = self
+            .prepare(request, O::UNSIGNED, deadline)
+            .await
+            .map_err(fail)?;
+        let incoming = self
+            .transport
+            .send(outgoing, deadline)
+            .await
+            .map_err(fail)?;
+        tracing::debug!(
+            operation = O::NAME,
+            status = incoming.status,
+            milliseconds = started.elapsed().as_millis() as u64,
+            "called"
+        );
+        if incoming.status == 200 {
+            return serde_json::from_slice(&incoming.body).map_err(|error| {
+                fail(Error::Garbled {
+                    operation: O::NAME,
+                    host: self.host(request.service),
+                    source: error.into(),
+                })
+            });
+        }
+        let fault = Fault::parse(
+            incoming.status,
+            incoming.error_type.as_deref(),
+            incoming.request_id.as_deref(),
+            &incoming.body,
+        );
+        if fault.is_credentials() {
+            self.credentials.forget().await;
+        }
+        Err((Error::Fault(fault), incoming.retry_after))
+    }
+
+    async fn prepare(
+        &self,
+        request: &Request,
+        unsigned: bool,
+        deadline: Instant,
+    ) -> Result<Outgoing, Error> {
+        let url = format!("{}{}", self.endpoints.url(request.service), request.path);
+        let mut headers = match &request.target {
+            Some(target) => vec![
+                (
+                    "content-type".to_owned(),
+                    "application/x-amz-json-1.1".to_owned(),
+                ),
+                ("x-amz-target".to_owned(), target.clone()),
+            ],
+            None => vec![("content-type".to_owned(), "application/json".to_owned())],
+        };
+        if !unsigned {
+            let credentials = tokio::time::timeout_at(deadline.into(), self.credentials.get());
+            let credentials = credentials.await.map_err(|_| Error::NoCredentials {
+                reason: "the credential provider did not answer in time".to_owned(),
+            })??;
+            let borrowed: Vec<(&str, &str)> = headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            let signable = Signable {
+                method: request.method,
+                url: &url,
+                headers: &borrowed,
+                body: &request.body,
+            };
+            let signature = sign(
+                signable,
+                &credentials,
+                self.region.as_str(),
+                request.service.signing_name(),
+                SystemTime::now(),
+            )
+            .map_err(|error| Error::Unsayable(error.to_string()))?;
+            headers.extend(signature);
+        }
+        Ok(Outgoing {
+            method: request.method,
+            url,
+            headers,
+            body: request.body.clone(),
+        })
+    }
+
+    /// Learns from an error whether the service can be reached.
+    fn note(&self, error: &Error) {
+        if !matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
+            return;
+        }
+        tracing::warn!(%error, "the service cannot be reached; probing until it is back");
+        let transport = self.transport.clone();
+        let urls = [Service::CognitoSync, Service::CognitoIdentity]
+            .map(|service| format!("{}/", self.endpoints.url(service)));
+        self.reachability.lost(move || {
+            let (transport, urls) = (transport.clone(), urls.clone());
+            async move {
+                for url in urls {
+                    let probe = Outgoing {
+                        method: "GET",
+                        url,
+                        headers: Vec::new(),
+                        body: Vec::new(),
+                    };
+                    let deadline = Instant::now() + PROBE_TIMEOUT;
+                    if transport.send(probe, deadline).await.is_err() {
+                        return false;
+                    }
+                }
+                true
+            }
+        });
+    }
+
+    fn host(&self, service: Service) -> String {
+        let url = self.endpoints.url(service);
+        url.rsplit('/').next().unwrap_or(url).to_owned()
+    }
+}
+
+fn is_credentials(error: &Error) -> bool {
+    matches!(error, Error::Fault(fault) if fault.is_credentials())
+}

@@ -1,0 +1,92 @@
+//! Who is acting: AWS's whole credential chain, or fixed credentials of a local store.
+
+use std::time::{Duration, SystemTime};
+
+pub use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use tokio::sync::Mutex;
+
+use super::error::Error;
+
+/// How long before they expire credentials are replaced.
+const EARLY: Duration = Duration::from_secs(5 * 60);
+
+/// Where credentials come from.
+#[derive(Debug)]
+pub enum CredentialsSource {
+    Fixed(Credentials),
+    Chain {
+        provider: SharedCredentialsProvider,
+        current: Mutex<Option<Credentials>>,
+    },
+}
+
+impl CredentialsSource {
+    /// Prepares the default chain: environment, profiles, SSO, process, web identity, container,
+    /// instance. `profile` names a profile other than the default.
+    pub async fn chain(profile: Option<&str>) -> Result<Self, Error> {
+        let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest());
+        if let Some(profile) = profile {
+            loader = loader.profile_name(profile);
+        }
+        let config = loader.load().await;
+        let provider = config
+            .credentials_provider()
+            .ok_or_else(|| Error::NoCredentials {
+                reason: "none are configured".to_owned(),
+            })?;
+        Ok(Self::Chain {
+            provider,
+            current: Mutex::new(None),
+        })
+    }
+
+    /// Returns credentials that are good for a while. They are fetched once for all who wait.
+    ///
+    /// # Errors
+    /// [`Error::NoCredentials`] when none can be had.
+    pub(super) async fn get(&self) -> Result<Credentials, Error> {
+        let (provider, current) = match self {
+            Self::Fixed(credentials) => return Ok(credentials.clone()),
+            Self::Chain { provider, current } => (provider, current),
+        };
+        let mut current = current.lock().await;
+        if let Some(credentials) = current.as_ref().filter(|credentials| is_good(credentials)) {
+            return Ok(credentials.clone());
+        }
+        let fresh = provider.provide_credentials().await;
+        let fresh = fresh.map_err(|error| Error::NoCredentials {
+            reason: format!("{}", Chained(&error)),
+        })?;
+        *current = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    /// Forgets credentials that the service refused, so that the next call gets fresh ones.
+    pub(super) async fn forget(&self) {
+        if let Self::Chain { current, .. } = self {
+            *current.lock().await = None;
+        }
+    }
+}
+
+fn is_good(credentials: &Credentials) -> bool {
+    credentials
+        .expiry()
+        .is_none_or(|expiry| expiry > SystemTime::now() + EARLY)
+}
+
+/// Shows an error with its causes.
+struct Chained<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chained<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

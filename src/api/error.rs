@@ -1,0 +1,55 @@
+//! What can come of a call besides its answer.
+
+use crate::wire::fault::Fault;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The service refused it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// No answer came before the deadline.
+    #[error("no answer from {host} in time")]
+    TimedOut { host: String },
+    /// No connection could be made, so nothing was sent.
+    #[error("{host} cannot be reached")]
+    Unreachable {
+        host: String,
+        #[source]
+        source: Option<Source>,
+    },
+    /// The connection broke: the request may or may not have been carried out.
+    #[error("the connection to {host} broke")]
+    Broken {
+        host: String,
+        #[source]
+        source: Source,
+    },
+    /// The answer is not what the API documents.
+    #[error("the answer to {operation} from {host} cannot be read")]
+    Garbled {
+        operation: &'static str,
+        host: String,
+        #[source]
+        source: Source,
+    },
+    /// No credentials can be had.
+    #[error("no AWS credentials: {reason}")]
+    NoCredentials { reason: String },
+    /// The request cannot be written down.
+    #[error("{0}")]
+    Unsayable(String),
+}
+
+impl Error {
+    /// Returns whether the service may have carried the request out all the same.
+    pub fn is_unsure(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::Broken { .. } | Self::Garbled { .. } => true,
+            Self::Fault(fault) => fault.is_server_error(),
+            Self::Unreachable { .. } | Self::NoCredentials { .. } | Self::Unsayable(_) => false,
+        }
+    }
+}

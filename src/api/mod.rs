@@ -1,0 +1,17 @@
+//! How a request gets to the service: client, transport, credentials, retry.
+//!
+//! Invariant: knows operations and answers, nothing of datasets as state or of files. Every call
+//! ends by its deadline.
+
+mod client;
+mod credentials;
+mod endpoint;
+mod error;
+mod reachability;
+mod retry;
+mod transport;
+
+pub use client::{Client, ClientOptions};
+pub use credentials::{Credentials, CredentialsSource};
+pub use endpoint::{EndpointError, Endpoints};
+pub use error::Error;

@@ -1,0 +1,121 @@
+//! One pooled HTTP client. Request in, status and bytes out.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, Url};
+
+use super::error::Error;
+
+/// The most an answer may hold: several datasets' worth.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A signed request.
+pub(super) struct Outgoing {
+    pub(super) method: &'static str,
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+/// An answer of whatever status.
+pub(super) struct Incoming {
+    pub(super) status: u16,
+    pub(super) error_type: Option<String>,
+    pub(super) request_id: Option<String>,
+    /// The server's wish, in whole seconds.
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Transport {
+    http: reqwest::Client,
+}
+
+impl Transport {
+    pub(super) fn new() -> Result<Self, Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("cognitofs/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::Unsayable(format!("no HTTP client: {error}")))?;
+        Ok(Self { http })
+    }
+
+    /// Sends a request and reads the whole answer, by `deadline` at the latest.
+    pub(super) async fn send(
+        &self,
+        outgoing: Outgoing,
+        deadline: Instant,
+    ) -> Result<Incoming, Error> {
+        let url = Url::parse(&outgoing.url)
+            .map_err(|error| Error::Unsayable(format!("{}: {error}", outgoing.url)))?;
+        let host = url.authority().to_owned();
+        let path = outgoing.url.split('?').next().unwrap_or_default();
+        if !path.ends_with(url.path()) && url.path() != "/" {
+            // A path with a segment `.` or `..` would be sent, and signed, as another one.
+            return Err(Error::Unsayable(
+                "a dataset named . or .. cannot be named in a URL".to_owned(),
+            ));
+        }
+        let method = Method::from_bytes(outgoing.method.as_bytes())
+            .map_err(|error| Error::Unsayable(error.to_string()))?;
+        let mut request = self.http.request(method, url).body(outgoing.body);
+        for (name, value) in outgoing.headers {
+            request = request.header(name, value);
+        }
+        let exchange = async {
+            let answer = request.send().await?;
+            let header = |name: &str| {
+                let value = answer.headers().get(name)?;
+                value.to_str().ok().map(str::to_owned)
+            };
+            let mut incoming = Incoming {
+                status: answer.status().as_u16(),
+                error_type: header("x-amzn-errortype"),
+                request_id: header("x-amzn-requestid"),
+                retry_after: header("retry-after")
+                    .and_then(|seconds| seconds.parse().ok())
+                    .map(Duration::from_secs),
+                body: Vec::new(),
+            };
+            let mut answer = answer;
+            while let Some(chunk) = answer.chunk().await? {
+                incoming.body.extend_from_slice(&chunk);
+                if incoming.body.len() > MAX_ANSWER_BYTES {
+                    break;
+                }
+            }
+            Ok(incoming)
+        };
+        let incoming = match tokio::time::timeout_at(deadline.into(), exchange).await {
+            Err(_) => return Err(Error::TimedOut { host }),
+            Ok(Err(error)) => return Err(classify(error, host)),
+            Ok(Ok(incoming)) => incoming,
+        };
+        if incoming.body.len() > MAX_ANSWER_BYTES {
+            return Err(Error::Broken {
+                host,
+                source: "the answer is larger than any dataset".into(),
+            });
+        }
+        Ok(incoming)
+    }
+}
+
+fn classify(error: reqwest::Error, host: String) -> Error {
+    // The URL holds ids of users; the host is said anyway.
+    let error = error.without_url();
+    if error.is_connect() {
+        return Error::Unreachable {
+            host,
+            source: Some(error.into()),
+        };
+    }
+    Error::Broken {
+        host,
+        source: error.into(),
+    }
+}

@@ -1,0 +1,126 @@
+//! What `stat` and `df` show.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::inode::Ino;
+use crate::wire::timestamp::Timestamp;
+
+/// A dataset's default quotas, <https://docs.aws.amazon.com/cognito/latest/developerguide/limits.html>.
+const QUOTA_BYTES: u64 = 1024 * 1024;
+const QUOTA_RECORDS: u64 = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileType {
+    Directory,
+    Regular,
+}
+
+/// What `stat` shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Attr {
+    pub ino: Ino,
+    pub file_type: FileType,
+    /// Bytes.
+    pub size: u64,
+    pub modified: SystemTime,
+    pub changed: SystemTime,
+    /// Permission bits.
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Whom files belong to, and who may use them.
+#[derive(Clone, Copy, Debug)]
+pub struct AttrOptions {
+    pub uid: u32,
+    pub gid: u32,
+    /// Permission bits that are taken away.
+    pub umask: u16,
+}
+
+impl AttrOptions {
+    pub(super) fn attr(
+        &self,
+        ino: Ino,
+        file_type: FileType,
+        size: u64,
+        modified: SystemTime,
+        changed: SystemTime,
+    ) -> Attr {
+        let full = match file_type {
+            FileType::Directory => 0o777,
+            FileType::Regular => 0o666,
+        };
+        Attr {
+            ino,
+            file_type,
+            size,
+            modified,
+            changed,
+            mode: full & !self.umask,
+            uid: self.uid,
+            gid: self.gid,
+        }
+    }
+}
+
+/// What is to be changed of a file's attributes. Mode and owner are not stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    /// Bytes.
+    pub size: Option<u64>,
+    pub modified: Option<SystemTime>,
+    /// Whether it came through an open file (`ftruncate`), which a close will follow.
+    pub through_handle: bool,
+}
+
+/// What `df` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceUsage {
+    pub total_bytes: u64,
+    pub used_bytes: u64,
+    pub total_records: u64,
+    pub used_records: u64,
+}
+
+impl SpaceUsage {
+    /// What a dataset uses of the default quota.
+    pub(super) fn of_dataset(bytes: usize, records: usize) -> Self {
+        let (bytes, records) = (bytes as u64, records as u64);
+        Self {
+            total_bytes: QUOTA_BYTES.max(bytes),
+            used_bytes: bytes,
+            total_records: QUOTA_RECORDS.max(records),
+            used_records: records,
+        }
+    }
+
+    /// Above datasets there is no quota to speak of.
+    pub(super) fn boundless() -> Self {
+        Self {
+            total_bytes: 1 << 50,
+            used_bytes: 0,
+            total_records: 1 << 40,
+            used_records: 0,
+        }
+    }
+}
+
+pub(super) fn to_system_time(timestamp: Timestamp) -> SystemTime {
+    let millis = timestamp.as_millis();
+    let distance = Duration::from_millis(millis.unsigned_abs());
+    let time = match millis < 0 {
+        true => UNIX_EPOCH.checked_sub(distance),
+        false => UNIX_EPOCH.checked_add(distance),
+    };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+pub(super) fn to_timestamp(time: SystemTime) -> Timestamp {
+    let millis = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
+    };
+    Timestamp::from_millis(millis)
+}

@@ -1,0 +1,252 @@
+//! The table of inodes. Numbers count up and are never reused.
+
+use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::node::{Node, NodeKind, RecordNode};
+use crate::sync::Base;
+use crate::wire::names::{DatasetName, IdentityId, RecordKey};
+
+/// An inode number.
+pub type Ino = u64;
+
+/// The root of the mount.
+pub const ROOT: Ino = 1;
+
+/// How many records are remembered as shown.
+const SHOWN: NonZeroUsize = NonZeroUsize::new(131_072).expect("not zero");
+
+type RecordId = (IdentityId, DatasetName, RecordKey);
+
+/// All nodes, found by number and by name.
+#[derive(Debug)]
+pub(super) struct Inodes {
+    nodes: HashMap<Ino, Node>,
+    names: HashMap<(Ino, Arc<str>), Ino>,
+    last: Ino,
+    /// Records with something unsent, under their directories; some may have been sent since.
+    unsent: BTreeSet<(Ino, Ino)>,
+    /// Which version's bytes were last served under a name. It outlives the nodes: no refresh,
+    /// stat or eviction may move it.
+    shown: LruCache<RecordId, Base>,
+}
+
+impl Inodes {
+    pub(super) fn new(root: NodeKind) -> Self {
+        let root = Node {
+            parent: ROOT,
+            name: "".into(),
+            lookups: 1,
+            attached: true,
+            kind: root,
+        };
+        Self {
+            nodes: HashMap::from([(ROOT, root)]),
+            names: HashMap::new(),
+            last: ROOT,
+            unsent: BTreeSet::new(),
+            shown: LruCache::new(SHOWN),
+        }
+    }
+
+    pub(super) fn get(&self, ino: Ino) -> Option<&Node> {
+        self.nodes.get(&ino)
+    }
+
+    pub(super) fn get_mut(&mut self, ino: Ino) -> Option<&mut Node> {
+        self.nodes.get_mut(&ino)
+    }
+
+    pub(super) fn record(&self, ino: Ino) -> Option<&RecordNode> {
+        match &self.nodes.get(&ino)?.kind {
+            NodeKind::Record(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    pub(super) fn record_mut(&mut self, ino: Ino) -> Option<&mut RecordNode> {
+        match &mut self.nodes.get_mut(&ino)?.kind {
+            NodeKind::Record(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    pub(super) fn child(&self, parent: Ino, name: &str) -> Option<Ino> {
+        self.names.get(&(parent, name.into())).copied()
+    }
+
+    /// Takes note that a record has something unsent.
+    pub(super) fn note_unsent(&mut self, ino: Ino) {
+        if let Some(node) = self.nodes.get(&ino) {
+            self.unsent.insert((node.parent, ino));
+        }
+    }
+
+    /// Returns the records of a directory that have something unsent.
+    pub(super) fn unsent_in(&mut self, parent: Ino) -> Vec<Ino> {
+        self.tidy_unsent();
+        let range = self.unsent.range((parent, 0)..=(parent, Ino::MAX));
+        range.map(|(_, ino)| *ino).collect()
+    }
+
+    /// Returns all records that have something unsent.
+    pub(super) fn all_unsent(&mut self) -> Vec<Ino> {
+        self.tidy_unsent();
+        self.unsent.iter().map(|(_, ino)| *ino).collect()
+    }
+
+    fn tidy_unsent(&mut self) {
+        let mut unsent = std::mem::take(&mut self.unsent);
+        unsent.retain(|(_, ino)| {
+            let node = self.nodes.get(ino).filter(|node| node.attached);
+            node.is_some_and(|node| match &node.kind {
+                NodeKind::Record(record) => record.unsent.is_some(),
+                _ => false,
+            })
+        });
+        self.unsent = unsent;
+    }
+
+    /// Makes a node under a name; a node that had it loses it.
+    pub(super) fn insert(&mut self, parent: Ino, name: &str, kind: NodeKind) -> Ino {
+        self.detach_name(parent, name);
+        self.last += 1;
+        let name: Arc<str> = name.into();
+        let node = Node {
+            parent,
+            name: name.clone(),
+            lookups: 0,
+            attached: true,
+            kind,
+        };
+        self.nodes.insert(self.last, node);
+        self.names.insert((parent, name), self.last);
+        self.last
+    }
+
+    /// Takes a node's name away; the node lives on while the kernel or a handle has it.
+    pub(super) fn detach_name(&mut self, parent: Ino, name: &str) {
+        if let Some(ino) = self.names.remove(&(parent, name.into())) {
+            if let Some(node) = self.nodes.get_mut(&ino) {
+                node.attached = false;
+            }
+            self.drop_if_unused(ino);
+        }
+    }
+
+    /// Gives a node another name in its directory.
+    pub(super) fn rename(&mut self, ino: Ino, new_name: &str) {
+        let Some(node) = self.nodes.get(&ino) else {
+            return;
+        };
+        let (parent, old_name) = (node.parent, node.name.clone());
+        if self.names.get(&(parent, old_name.clone())) == Some(&ino) {
+            self.names.remove(&(parent, old_name));
+        }
+        self.detach_name(parent, new_name);
+        let new_name: Arc<str> = new_name.into();
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.name = new_name.clone();
+            node.attached = true;
+        }
+        self.names.insert((parent, new_name), ino);
+    }
+
+    /// Swaps two names of a directory.
+    pub(super) fn exchange(&mut self, parent: Ino, one: &str, other: &str) {
+        let keys: [(Ino, Arc<str>); 2] = [(parent, one.into()), (parent, other.into())];
+        let [Some(first), Some(second)] = [&keys[0], &keys[1]].map(|key| self.names.remove(key))
+        else {
+            return;
+        };
+        for (ino, key) in [second, first].into_iter().zip(keys) {
+            if let Some(node) = self.nodes.get_mut(&ino) {
+                node.name = key.1.clone();
+            }
+            self.names.insert(key, ino);
+        }
+    }
+
+    /// The kernel was given a node `count` times more.
+    pub(super) fn looked_up(&mut self, ino: Ino, count: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups += count;
+        }
+    }
+
+    /// The kernel forgot a node `count` times.
+    pub(super) fn forget(&mut self, ino: Ino, count: u64) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.lookups = node.lookups.saturating_sub(count);
+        }
+        self.drop_if_unused(ino);
+    }
+
+    /// Drops a node that nobody can reach and that holds nothing of its own.
+    pub(super) fn drop_if_unused(&mut self, ino: Ino) {
+        let Some(node) = self.nodes.get(&ino) else {
+            return;
+        };
+        let holds = match &node.kind {
+            NodeKind::Region | NodeKind::Pool(_) => false,
+            NodeKind::Identity(identity) => identity.has_made(),
+            NodeKind::Dataset(dataset) => node.attached && dataset.dataset.is_made(),
+            NodeKind::Record(record) => record.opens > 0 || record.unsent.is_some(),
+        };
+        if node.lookups > 0 || holds || ino == ROOT {
+            return;
+        }
+        let name = (node.parent, node.name.clone());
+        if self.names.get(&name) == Some(&ino) {
+            self.names.remove(&name);
+        }
+        self.nodes.remove(&ino);
+    }
+
+    /// Returns a path below the mount, for the log.
+    pub(super) fn path(&self, ino: Ino) -> String {
+        let mut parts = Vec::new();
+        let mut at = ino;
+        while at != ROOT
+            && let Some(node) = self.nodes.get(&at)
+        {
+            parts.push(node.name.as_ref());
+            at = node.parent;
+        }
+        parts.push("");
+        parts.reverse();
+        match parts.len() {
+            1 => "/".to_owned(),
+            _ => parts.join("/"),
+        }
+    }
+
+    /// Returns what a change of this record has as its base: the version whose bytes were last
+    /// served under its name, else the one that was looked up.
+    pub(super) fn base_of(&mut self, record: &RecordId, looked_up: Base) -> Base {
+        self.shown.get(record).copied().unwrap_or(looked_up)
+    }
+
+    /// Bytes of this version were served.
+    pub(super) fn note_shown(&mut self, record: RecordId, base: Base) {
+        self.shown.put(record, base);
+    }
+
+    /// The record is gone, and its user knows.
+    pub(super) fn forget_shown(&mut self, record: &RecordId) {
+        self.shown.pop(record);
+    }
+}
+
+impl RecordNode {
+    pub(super) fn id(&self) -> RecordId {
+        (
+            self.dataset.identity().id().clone(),
+            self.dataset.name().clone(),
+            self.key.clone(),
+        )
+    }
+}

@@ -1,0 +1,412 @@
+//! From a name to a node, and what `stat` shows of it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::attr::{Attr, AttrOptions, FileType, SpaceUsage, to_system_time};
+use super::directory::DirHandle;
+use super::error::Error;
+use super::file::FileHandle;
+use super::inode::{Ino, Inodes, ROOT};
+use super::name::{Decoded, NAME_MAX, decode, encode};
+use super::node::{DatasetNode, Node, NodeKind, RecordNode};
+use crate::store::{self, Dataset, Freshness, Identity, Record, Store};
+use crate::wire::names::{DatasetName, PoolId, RecordKey, Scope};
+
+/// How long the kernel may take a pool or an identity for granted.
+const ID_TTL: Duration = Duration::from_secs(3600);
+
+/// The mounted tree.
+#[derive(Debug)]
+pub struct FileSystem {
+    pub(super) store: Arc<Store>,
+    pub(super) attrs: AttrOptions,
+    pub(super) started: SystemTime,
+    inodes: Mutex<Inodes>,
+    pub(super) files: Mutex<HashMap<u64, FileHandle>>,
+    pub(super) directories: Mutex<HashMap<u64, Arc<DirHandle>>>,
+    handles: AtomicU64,
+}
+
+/// A node the kernel was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub attr: Attr,
+    /// How long the name leads to this node.
+    pub ttl: Duration,
+}
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug)]
+pub enum Found {
+    Entry(Entry),
+    /// Nothing, and how long that holds.
+    Nothing(Duration),
+}
+
+/// What a directory is, taken out of the table.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Region,
+    Pool(PoolId),
+    Identity(Arc<Identity>),
+    Dataset(Arc<Dataset>),
+}
+
+impl FileSystem {
+    /// Makes the tree under `scope`.
+    pub fn new(store: Arc<Store>, scope: &Scope, attrs: AttrOptions) -> Self {
+        let root = match scope {
+            Scope::Region => NodeKind::Region,
+            Scope::Pool(pool) => NodeKind::Pool(pool.clone()),
+            Scope::Identity(pool, identity) => NodeKind::Identity(store.identity(pool, identity)),
+            Scope::Dataset(pool, identity, name) => NodeKind::Dataset(DatasetNode {
+                dataset: store.identity(pool, identity).dataset(name),
+                modified: None,
+            }),
+        };
+        Self {
+            store,
+            attrs,
+            started: SystemTime::now(),
+            inodes: Mutex::new(Inodes::new(root)),
+            files: Mutex::default(),
+            directories: Mutex::default(),
+            handles: AtomicU64::new(1),
+        }
+    }
+
+    /// Asks the service for the root, with one call, before anything is mounted. A dataset's
+    /// listing is kept as its first snapshot.
+    ///
+    /// # Errors
+    /// Whatever keeps the root from being listed.
+    pub async fn check(&self) -> Result<(), store::Error> {
+        let deadline = self.store.deadline();
+        match self.place(ROOT) {
+            Ok(Place::Region) => self.store.check_region().await,
+            Ok(Place::Pool(pool)) => self.store.check_pool(&pool).await,
+            Ok(Place::Identity(identity)) => identity.datasets(deadline).await.map(drop),
+            Ok(Place::Dataset(dataset)) => {
+                dataset.refresh(Freshness::Ttl, deadline).await?;
+                match dataset.exists() {
+                    true => Ok(()),
+                    false => Err(store::ErrorKind::NotFound.into()),
+                }
+            }
+            Err(_) => Err(store::ErrorKind::Failed.into()),
+        }
+    }
+
+    pub(super) fn inodes(&self) -> MutexGuard<'_, Inodes> {
+        self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn new_handle(&self) -> u64 {
+        self.handles.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Returns how long what was just asked for may be taken for granted.
+    pub fn ttl(&self) -> Duration {
+        self.store.options().ttl
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.store.deadline()
+    }
+
+    /// Returns what directory an inode is.
+    pub(super) fn place(&self, ino: Ino) -> Result<Place, Error> {
+        let inodes = self.inodes();
+        let node = inodes.get(ino).ok_or(Error::Superseded)?;
+        match &node.kind {
+            NodeKind::Region => Ok(Place::Region),
+            NodeKind::Pool(pool) => Ok(Place::Pool(pool.clone())),
+            NodeKind::Identity(identity) => Ok(Place::Identity(identity.clone())),
+            NodeKind::Dataset(node) => Ok(Place::Dataset(node.dataset.clone())),
+            NodeKind::Record(_) => Err(Error::NotADirectory),
+        }
+    }
+
+    /// Returns a path below the mount, for the log.
+    pub fn path(&self, ino: Ino, name: Option<&str>) -> String {
+        let path = self.inodes().path(ino);
+        match name {
+            Some(name) if path == "/" => format!("/{name}"),
+            Some(name) => format!("{path}/{name}"),
+            None => path,
+        }
+    }
+
+    /// Finds a name in a directory, and counts it as given to the kernel.
+    ///
+    /// # Errors
+    /// [`Error::NameTooLong`] over 255 bytes, else why the directory cannot be read.
+    pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Found, Error> {
+        self.find(parent, name, 1).await
+    }
+
+    /// Finds a name in a directory; the kernel is given the node `given` times.
+    pub(super) async fn find(&self, parent: Ino, name: &str, given: u64) -> Result<Found, Error> {
+        check_length(name)?;
+        let place = self.place(parent)?;
+        if decode(name) == Decoded::Reserved {
+            return Ok(Found::Nothing(ID_TTL));
+        }
+        match place {
+            Place::Region => match name.parse::<PoolId>() {
+                Ok(pool) if pool.region() == *self.store.region() => {
+                    Ok(self.found_directory(parent, name, NodeKind::Pool(pool), ID_TTL, given))
+                }
+                _ => Ok(Found::Nothing(ID_TTL)),
+            },
+            Place::Pool(pool) => match name.parse() {
+                Ok(id) => {
+                    let kind = NodeKind::Identity(self.store.identity(&pool, &id));
+                    Ok(self.found_directory(parent, name, kind, ID_TTL, given))
+                }
+                Err(_) => Ok(Found::Nothing(ID_TTL)),
+            },
+            Place::Identity(identity) => self.find_dataset(parent, name, &identity, given).await,
+            Place::Dataset(dataset) => self.find_record(parent, name, &dataset, given).await,
+        }
+    }
+
+    async fn find_dataset(
+        &self,
+        parent: Ino,
+        name: &str,
+        identity: &Arc<Identity>,
+        given: u64,
+    ) -> Result<Found, Error> {
+        let Some(dataset_name) = dataset_name(name) else {
+            return Ok(Found::Nothing(ID_TTL));
+        };
+        let dataset = match identity.find(&dataset_name, self.deadline()).await {
+            Ok(dataset) => dataset,
+            Err(error) if error.kind() == store::ErrorKind::NotFound => {
+                self.inodes().detach_name(parent, name);
+                return Ok(Found::Nothing(identity.freshness()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let ttl = match dataset.is_made() {
+            true => self.store.options().ttl,
+            false => dataset.freshness().max(identity.freshness()),
+        };
+        let kind = NodeKind::Dataset(DatasetNode {
+            modified: dataset.modified(),
+            dataset,
+        });
+        Ok(self.found_directory(parent, name, kind, ttl, given))
+    }
+
+    async fn find_record(
+        &self,
+        parent: Ino,
+        name: &str,
+        dataset: &Arc<Dataset>,
+        given: u64,
+    ) -> Result<Found, Error> {
+        if let Some(entry) = self.unsent_entry(parent, name, given) {
+            return Ok(Found::Entry(entry));
+        }
+        self.refresh(dataset).await?;
+        let Some((key, record)) = find_record(dataset, name) else {
+            let mut inodes = self.inodes();
+            if !is_unsent(&inodes, parent, name) {
+                inodes.detach_name(parent, name);
+            }
+            return Ok(Found::Nothing(dataset.freshness()));
+        };
+        let mut inodes = self.inodes();
+        let ino = reconcile(&mut inodes, parent, name, dataset, key, &record);
+        inodes.looked_up(ino, given);
+        let attr = inodes.get(ino).map(|node| self.attr_of(ino, node));
+        Ok(Found::Entry(Entry {
+            attr: attr.ok_or(Error::NotFound)?,
+            ttl: dataset.freshness(),
+        }))
+    }
+
+    /// Brings a dataset up to date; while the service is unreachable, what memory holds serves.
+    pub(super) async fn refresh(&self, dataset: &Arc<Dataset>) -> Result<(), Error> {
+        match dataset.refresh(Freshness::Ttl, self.deadline()).await {
+            Err(error) if error.kind() == store::ErrorKind::Unreachable && dataset.is_listed() => {
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn unsent_entry(&self, parent: Ino, name: &str, given: u64) -> Option<Entry> {
+        let mut inodes = self.inodes();
+        if !is_unsent(&inodes, parent, name) {
+            return None;
+        }
+        let ino = inodes.child(parent, name)?;
+        inodes.looked_up(ino, given);
+        let attr = self.attr_of(ino, inodes.get(ino)?);
+        let ttl = self.store.options().ttl;
+        Some(Entry { attr, ttl })
+    }
+
+    fn found_directory(
+        &self,
+        parent: Ino,
+        name: &str,
+        kind: NodeKind,
+        ttl: Duration,
+        given: u64,
+    ) -> Found {
+        let mut inodes = self.inodes();
+        let ino = self.directory_node(&mut inodes, parent, name, kind);
+        inodes.looked_up(ino, given);
+        let node = inodes.get(ino).expect("it was just found or made");
+        let attr = self.attr_of(ino, node);
+        Found::Entry(Entry { attr, ttl })
+    }
+
+    /// Returns the inode of a directory, a new one if its name has none or another's.
+    pub(super) fn directory_node(
+        &self,
+        inodes: &mut Inodes,
+        parent: Ino,
+        name: &str,
+        kind: NodeKind,
+    ) -> Ino {
+        if let Some(ino) = inodes.child(parent, name)
+            && let Some(node) = inodes.get_mut(ino)
+        {
+            match (&mut node.kind, &kind) {
+                (NodeKind::Pool(_), NodeKind::Pool(_))
+                | (NodeKind::Identity(_), NodeKind::Identity(_)) => return ino,
+                (NodeKind::Dataset(old), NodeKind::Dataset(new))
+                    if Arc::ptr_eq(&old.dataset, &new.dataset) =>
+                {
+                    old.modified = new.modified.or(old.modified);
+                    return ino;
+                }
+                _ => {}
+            }
+        }
+        inodes.insert(parent, name, kind)
+    }
+
+    /// The kernel forgot a node `count` times.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.inodes().forget(ino, count);
+    }
+
+    /// Returns what `stat` shows, and how long it holds.
+    pub fn getattr(&self, ino: Ino) -> Result<(Attr, Duration), Error> {
+        let inodes = self.inodes();
+        let node = inodes.get(ino).ok_or(Error::Superseded)?;
+        let ttl = match &node.kind {
+            NodeKind::Region | NodeKind::Pool(_) | NodeKind::Identity(_) => ID_TTL,
+            NodeKind::Dataset(_) => self.store.options().ttl,
+            NodeKind::Record(record) => record.dataset.freshness(),
+        };
+        Ok((self.attr_of(ino, node), ttl))
+    }
+
+    pub(super) fn attr_of(&self, ino: Ino, node: &Node) -> Attr {
+        let (file_type, size, modified, changed) = match &node.kind {
+            NodeKind::Region | NodeKind::Pool(_) | NodeKind::Identity(_) => {
+                (FileType::Directory, 0, self.started, self.started)
+            }
+            NodeKind::Dataset(dataset) => {
+                let modified = dataset.modified.map_or(self.started, to_system_time);
+                (FileType::Directory, 0, modified, modified)
+            }
+            NodeKind::Record(record) => {
+                let (size, modified) = record.shown_size_and_time();
+                let changed = match &record.unsent {
+                    Some(unsent) => unsent.modified.max(record.changed),
+                    None => record.changed,
+                };
+                let times = (to_system_time(modified), to_system_time(changed));
+                (FileType::Regular, size, times.0, times.1)
+            }
+        };
+        self.attrs.attr(ino, file_type, size, modified, changed)
+    }
+
+    /// Returns what `df` shows: in a dataset its use of the default quota.
+    pub async fn statfs(&self, ino: Ino) -> Result<SpaceUsage, Error> {
+        let dataset = {
+            let inodes = self.inodes();
+            match inodes.get(ino).map(|node| &node.kind) {
+                Some(NodeKind::Dataset(node)) => node.dataset.clone(),
+                Some(NodeKind::Record(record)) => record.dataset.clone(),
+                _ => return Ok(SpaceUsage::boundless()),
+            }
+        };
+        self.refresh(&dataset).await?;
+        let (bytes, records) = dataset.usage();
+        Ok(SpaceUsage::of_dataset(bytes, records))
+    }
+}
+
+/// # Errors
+/// [`Error::NameTooLong`] over 255 bytes.
+pub(super) fn check_length(name: &str) -> Result<(), Error> {
+    match name.len() > NAME_MAX {
+        true => Err(Error::NameTooLong),
+        false => Ok(()),
+    }
+}
+
+/// Returns the dataset a file name means, if it can mean one.
+pub(super) fn dataset_name(name: &str) -> Option<DatasetName> {
+    match decode(name) {
+        Decoded::Key(text) => text.parse().ok(),
+        Decoded::Hashed | Decoded::Reserved => None,
+    }
+}
+
+/// Finds the record a file name means, as last listed.
+pub(super) fn find_record(dataset: &Dataset, name: &str) -> Option<(RecordKey, Record)> {
+    match decode(name) {
+        Decoded::Key(text) => {
+            let key = RecordKey::new(text).ok()?;
+            let record = dataset.record(&key)?;
+            Some((key, record))
+        }
+        Decoded::Hashed => {
+            let mut records = dataset.records().into_iter();
+            records.find(|(key, _)| encode(key) == name)
+        }
+        Decoded::Reserved => None,
+    }
+}
+
+/// Returns whether a name leads to a file with something unsent, which the service cannot know.
+fn is_unsent(inodes: &Inodes, parent: Ino, name: &str) -> bool {
+    let ino = inodes.child(parent, name);
+    let record = ino.and_then(|ino| inodes.record(ino));
+    record.is_some_and(|record| record.unsent.is_some())
+}
+
+/// Returns the inode of a listed record: the one its name has, unless the record is a newer
+/// version.
+pub(super) fn reconcile(
+    inodes: &mut Inodes,
+    parent: Ino,
+    name: &str,
+    dataset: &Arc<Dataset>,
+    key: RecordKey,
+    record: &Record,
+) -> Ino {
+    if let Some(ino) = inodes.child(parent, name)
+        && let Some(known) = inodes.record(ino)
+        && Arc::ptr_eq(&known.dataset, dataset)
+        && (known.unsent.is_some() || !known.is_superseded_by(record.base))
+    {
+        return ino;
+    }
+    let node = RecordNode::of_remote(dataset.clone(), key, &record.remote, record.base);
+    inodes.insert(parent, name, NodeKind::Record(Box::new(node)))
+}

@@ -1,0 +1,25 @@
+//! POSIX meaning over the store: nodes, names, handles, directories, files.
+//!
+//! Invariant: every operation ends within the store's timeout. Knows nothing of HTTP, of patches
+//! or of the kernel's protocol.
+
+mod attr;
+mod directory;
+mod errno;
+mod error;
+mod file;
+mod inode;
+mod lookup;
+mod name;
+mod node;
+mod rename;
+
+pub use attr::{Attr, AttrOptions, FileType, SetAttr, SpaceUsage};
+pub use directory::{DirEntry, DirHandle, EntryNode};
+pub use errno::errno;
+pub use error::Error;
+pub use file::{OpenFlags, Opened};
+pub use inode::{Ino, ROOT};
+pub use lookup::{Entry, FileSystem, Found};
+pub use name::{Decoded, NAME_MAX, decode, encode, encode_text};
+pub use rename::RenameMode;

@@ -1,0 +1,177 @@
+//! What an inode number stands for.
+
+use std::sync::Arc;
+
+use super::file::Sent;
+use super::inode::Ino;
+use crate::store::{Dataset, Identity};
+use crate::sync::{Base, Remote, Shown, Ticket};
+use crate::wire::names::{PoolId, RecordKey};
+use crate::wire::text::Text;
+use crate::wire::timestamp::Timestamp;
+
+/// A file or directory the kernel knows.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) parent: Ino,
+    pub(super) name: Arc<str>,
+    /// How often the kernel was given it.
+    pub(super) lookups: u64,
+    /// Whether its name still leads to it.
+    pub(super) attached: bool,
+    pub(super) kind: NodeKind,
+}
+
+#[derive(Debug)]
+pub(super) enum NodeKind {
+    Region,
+    Pool(PoolId),
+    Identity(Arc<Identity>),
+    Dataset(DatasetNode),
+    Record(Box<RecordNode>),
+}
+
+#[derive(Debug)]
+pub(super) struct DatasetNode {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) modified: Option<Timestamp>,
+}
+
+/// One version of a record and its local successors. A version made elsewhere gets a node of its
+/// own, so that what the kernel has cached of this one is always right.
+#[derive(Debug)]
+pub(super) struct RecordNode {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) key: RecordKey,
+    /// The version, by its count; absent for a file that was created here and not sent yet.
+    pub(super) base: Base,
+    /// Bytes of the version's value.
+    pub(super) size: u64,
+    pub(super) modified: Timestamp,
+    pub(super) changed: Timestamp,
+    /// The version's value, kept while the file is open.
+    pub(super) content: Option<Text>,
+    pub(super) unsent: Option<Unsent>,
+    pub(super) opens: u32,
+    pub(super) writers: u32,
+    /// Lets one push of this file follow another.
+    pub(super) gate: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What was done to a file and not sent yet.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    pub(super) text: Vec<u8>,
+    pub(super) kind: UnsentKind,
+    /// What had been shown when it began.
+    pub(super) base: Base,
+    /// Whether a flush sends it: creation and truncation by open alone wait for more.
+    pub(super) flushable: bool,
+    pub(super) modified: Timestamp,
+    /// Whether the mtime was set, not only moved by writing.
+    pub(super) dated: bool,
+    /// Rises with each change, so that a push knows what it did not send.
+    pub(super) generation: u64,
+    /// Where to ask what became of the last attempt, if it may have been made.
+    pub(super) attempt: Option<(Ticket, Sent)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnsentKind {
+    /// Created, or truncated to nothing before its first write.
+    Whole,
+    /// Only written at its end, which was here.
+    Append {
+        from: usize,
+    },
+    Edit,
+    Times,
+}
+
+impl RecordNode {
+    pub(super) fn of_remote(
+        dataset: Arc<Dataset>,
+        key: RecordKey,
+        remote: &Remote,
+        base: Base,
+    ) -> Self {
+        let mut node = Self::empty(dataset, key, base, remote.modified);
+        node.show(remote, base);
+        node
+    }
+
+    /// A file that was just created here.
+    pub(super) fn created(
+        dataset: Arc<Dataset>,
+        key: RecordKey,
+        base: Base,
+        now: Timestamp,
+    ) -> Self {
+        let mut node = Self::empty(dataset, key, base, now);
+        node.unsent = Some(Unsent {
+            text: Vec::new(),
+            kind: UnsentKind::Whole,
+            base,
+            flushable: false,
+            modified: now,
+            dated: false,
+            generation: 0,
+            attempt: None,
+        });
+        node
+    }
+
+    fn empty(dataset: Arc<Dataset>, key: RecordKey, base: Base, now: Timestamp) -> Self {
+        Self {
+            dataset,
+            key,
+            base,
+            size: 0,
+            modified: now,
+            changed: now,
+            content: None,
+            unsent: None,
+            opens: 0,
+            writers: 0,
+            gate: Arc::default(),
+        }
+    }
+
+    /// Takes on a version.
+    pub(super) fn show(&mut self, remote: &Remote, base: Base) {
+        let value = remote.value.as_ref();
+        self.base = base;
+        self.size = value.map_or(0, |value| value.as_bytes().len() as u64);
+        self.modified = remote.modified;
+        self.changed = remote.changed;
+        self.content = match self.opens {
+            0 => None,
+            _ => remote.value.clone(),
+        };
+    }
+
+    /// Returns whether the service has, or had, the file's version.
+    pub(super) fn is_sent(&self) -> bool {
+        matches!(self.base.shown, Shown::Version(_))
+    }
+
+    /// Returns whether a version listed now is a newer one than this node's.
+    pub(super) fn is_superseded_by(&self, listed: Base) -> bool {
+        match (self.base.shown, listed.shown) {
+            _ if self.base.life != listed.life => true,
+            (Shown::Version(ours), Shown::Version(theirs)) => theirs > ours,
+            (Shown::Version(_), Shown::Absent) => true,
+            (Shown::Absent, Shown::Version(_)) => true,
+            (Shown::Absent, Shown::Absent) => false,
+        }
+    }
+
+    /// Returns the size and mtime to show.
+    pub(super) fn shown_size_and_time(&self) -> (u64, Timestamp) {
+        match &self.unsent {
+            Some(unsent) if unsent.kind == UnsentKind::Times => (self.size, unsent.modified),
+            Some(unsent) => (unsent.text.len() as u64, unsent.modified),
+            None => (self.size, self.modified),
+        }
+    }
+}

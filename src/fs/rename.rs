@@ -1,0 +1,323 @@
+//! Names taken away and given: unlink and rename.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::attr::to_timestamp;
+use super::error::Error;
+use super::file::{lock_gate, new_key, record_of};
+use super::inode::{Ino, Inodes};
+use super::lookup::{FileSystem, Found, Place, check_length};
+use super::node::{RecordNode, UnsentKind};
+use crate::store::{Dataset, ErrorKind};
+use crate::sync::{Base, Change, Kind, Landed};
+use crate::wire::names::RecordKey;
+use crate::wire::text::Text;
+use crate::wire::timestamp::Timestamp;
+
+/// What rename(2) does about a file that has the new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    Replace,
+    /// RENAME_NOREPLACE: fail.
+    NoReplace,
+    /// RENAME_EXCHANGE: give it the old name.
+    Exchange,
+}
+
+/// A file as a rename takes it.
+struct Taken {
+    ino: Ino,
+    key: RecordKey,
+    /// The value as this mount shows it, unsent writes included.
+    value: Text,
+    modified: Timestamp,
+    base: Base,
+    /// Whether the service has it.
+    is_sent: bool,
+    _gate: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl FileSystem {
+    /// Removes a record. Unsent writes to it are cancelled.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it is no longer what was shown here.
+    pub async fn unlink(&self, parent: Ino, name: &str) -> Result<(), Error> {
+        let Place::Dataset(dataset) = self.place(parent)? else {
+            return Err(Error::IsADirectory);
+        };
+        let deadline = self.deadline();
+        let ino = self.known_child(parent, name).await?;
+        let gate = record_of(&mut self.inodes(), ino)?.gate.clone();
+        let _one_push = lock_gate(&gate, deadline).await?;
+        let (id, change) = {
+            let mut inodes = self.inodes();
+            let record = record_of(&mut inodes, ino)?;
+            let (id, looked_up) = (record.id(), record.base);
+            let sent = record.is_sent() || has_attempt(record);
+            let begun = record.unsent.as_ref().map(|unsent| unsent.base);
+            let base = begun.unwrap_or_else(|| inodes.base_of(&id, looked_up));
+            let change = Change {
+                key: id.2.clone(),
+                base,
+                kind: Kind::Remove,
+                modified: to_timestamp(SystemTime::now()),
+            };
+            (id, sent.then_some(change))
+        };
+        if let Some(change) = change {
+            commit(&dataset, vec![change], deadline).await?;
+        }
+        let mut inodes = self.inodes();
+        drop_unless_open(&mut inodes, ino);
+        inodes.forget_shown(&id);
+        inodes.detach_name(parent, name);
+        Ok(())
+    }
+
+    /// Gives a record another key in its dataset, in one update.
+    ///
+    /// # Errors
+    /// [`Error::CrossesDatasets`] to another directory and for directories, [`Error::Busy`] if
+    /// either file is no longer what was shown here.
+    pub async fn rename(
+        &self,
+        parent: Ino,
+        name: &str,
+        new_parent: Ino,
+        new_name: &str,
+        mode: RenameMode,
+    ) -> Result<(), Error> {
+        check_length(new_name)?;
+        let dataset = match self.place(parent)? {
+            Place::Dataset(dataset) if parent == new_parent => dataset,
+            Place::Dataset(_) | Place::Identity(_) => return Err(Error::CrossesDatasets),
+            Place::Region | Place::Pool(_) => {
+                return Err(Error::NotPermitted("ids cannot be changed"));
+            }
+        };
+        let new_key = match self.known_child(parent, new_name).await {
+            Ok(ino) => record_of(&mut self.inodes(), ino)?.key.clone(),
+            Err(Error::NotFound) => new_key(new_name)?,
+            Err(error) => return Err(error),
+        };
+        let deadline = self.deadline();
+        let source = self.known_child(parent, name).await?;
+        let target = match self.known_child(parent, new_name).await {
+            Ok(ino) => Some(ino),
+            Err(Error::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        match (mode, target) {
+            (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),
+            (RenameMode::Exchange, None) => return Err(Error::NotFound),
+            _ => {}
+        }
+        if target == Some(source) {
+            return Ok(());
+        }
+        let (source, target) = self.take_both(source, target, deadline).await?;
+        if mode == RenameMode::Exchange
+            && let Some(target) = &target
+        {
+            return self
+                .exchange(parent, (name, &source), (new_name, target), &dataset)
+                .await;
+        }
+        let target_base = match &target {
+            Some(target) => target.base,
+            None => dataset.base(&new_key),
+        };
+        let mut changes = vec![Change {
+            key: new_key.clone(),
+            base: target_base,
+            kind: Kind::Whole(source.value.clone()),
+            modified: source.modified,
+        }];
+        if source.is_sent {
+            changes.push(Change {
+                key: source.key.clone(),
+                base: source.base,
+                kind: Kind::Remove,
+                modified: source.modified,
+            });
+        }
+        let landed = commit(&dataset, changes, deadline).await?;
+        let mut inodes = self.inodes();
+        if let Some(target) = &target {
+            drop_unless_open(&mut inodes, target.ino);
+        }
+        if let Some(record) = inodes.record(source.ino) {
+            let id = record.id();
+            inodes.forget_shown(&id);
+        }
+        inodes.rename(source.ino, new_name);
+        settle(&mut inodes, source.ino, new_key, landed.first());
+        Ok(())
+    }
+
+    async fn exchange(
+        &self,
+        parent: Ino,
+        (name, source): (&str, &Taken),
+        (new_name, target): (&str, &Taken),
+        dataset: &Arc<Dataset>,
+    ) -> Result<(), Error> {
+        let swapped = |to: &Taken, from: &Taken| Change {
+            key: to.key.clone(),
+            base: to.base,
+            kind: Kind::Whole(from.value.clone()),
+            modified: from.modified,
+        };
+        let changes = vec![swapped(target, source), swapped(source, target)];
+        let landed = commit(dataset, changes, self.deadline()).await?;
+        let mut inodes = self.inodes();
+        inodes.exchange(parent, name, new_name);
+        settle(&mut inodes, source.ino, target.key.clone(), landed.first());
+        settle(&mut inodes, target.ino, source.key.clone(), landed.get(1));
+        Ok(())
+    }
+
+    /// Returns the node a name leads to; it is looked up if the kernel never did.
+    async fn known_child(&self, parent: Ino, name: &str) -> Result<Ino, Error> {
+        if let Some(ino) = self.inodes().child(parent, name) {
+            return Ok(ino);
+        }
+        match self.find(parent, name, 0).await? {
+            Found::Entry(entry) => Ok(entry.attr.ino),
+            Found::Nothing(_) => Err(Error::NotFound),
+        }
+    }
+
+    /// Takes one file, or two in the order of their numbers, so that two renames cannot wait for
+    /// each other.
+    async fn take_both(
+        &self,
+        source: Ino,
+        target: Option<Ino>,
+        deadline: Instant,
+    ) -> Result<(Taken, Option<Taken>), Error> {
+        match target {
+            Some(target) if target < source => {
+                let target = self.take(target, deadline).await?;
+                Ok((self.take(source, deadline).await?, Some(target)))
+            }
+            Some(target) => {
+                let source = self.take(source, deadline).await?;
+                Ok((source, Some(self.take(target, deadline).await?)))
+            }
+            None => Ok((self.take(source, deadline).await?, None)),
+        }
+    }
+
+    async fn take(&self, ino: Ino, deadline: Instant) -> Result<Taken, Error> {
+        let gate = record_of(&mut self.inodes(), ino)?.gate.clone();
+        let gate = lock_gate(&gate, deadline).await?;
+        let local = {
+            let mut inodes = self.inodes();
+            let record = record_of(&mut inodes, ino)?;
+            local_value(record)?
+        };
+        let value = match local {
+            Some(value) => value,
+            None => self.listed_value(ino, deadline).await?,
+        };
+        let mut inodes = self.inodes();
+        let record = record_of(&mut inodes, ino)?;
+        let (id, looked_up) = (record.id(), record.base);
+        let (_, modified) = record.shown_size_and_time();
+        let is_sent = record.is_sent() || has_attempt(record);
+        let begun = record.unsent.as_ref().map(|unsent| unsent.base);
+        let base = begun.unwrap_or_else(|| inodes.base_of(&id, looked_up));
+        Ok(Taken {
+            ino,
+            key: id.2,
+            value,
+            modified,
+            base,
+            is_sent,
+            _gate: gate,
+        })
+    }
+
+    /// Returns the value of the version a node stands for, from the dataset's listing.
+    async fn listed_value(&self, ino: Ino, deadline: Instant) -> Result<Text, Error> {
+        let (dataset, key) = {
+            let mut inodes = self.inodes();
+            let record = record_of(&mut inodes, ino)?;
+            (record.dataset.clone(), record.key.clone())
+        };
+        if !dataset.is_listed() {
+            dataset
+                .refresh(crate::store::Freshness::Now, deadline)
+                .await?;
+        }
+        let stale = || Error::Busy(ErrorKind::Stale.into());
+        let listed = dataset.record(&key).ok_or_else(stale)?;
+        let mut inodes = self.inodes();
+        let record = record_of(&mut inodes, ino)?;
+        if record.is_superseded_by(listed.base) {
+            return Err(stale());
+        }
+        listed.remote.value.ok_or_else(stale)
+    }
+}
+
+/// Returns a file's value if it is in the node; a text that is not UTF-8 cannot be sent.
+fn local_value(record: &RecordNode) -> Result<Option<Text>, Error> {
+    let unsent = record.unsent.as_ref();
+    match unsent.filter(|unsent| unsent.kind != UnsentKind::Times) {
+        Some(unsent) => match std::str::from_utf8(&unsent.text) {
+            Ok(text) => Ok(Some(text.into())),
+            Err(_) => Err(Error::NotText),
+        },
+        None => Ok(record.content.clone()),
+    }
+}
+
+/// What is unsent of a file that lost its name is kept for those who have it open.
+fn drop_unless_open(inodes: &mut Inodes, ino: Ino) {
+    if let Some(record) = inodes.record_mut(ino).filter(|record| record.opens == 0) {
+        record.unsent = None;
+    }
+}
+
+fn has_attempt(record: &RecordNode) -> bool {
+    let unsent = record.unsent.as_ref();
+    unsent.is_some_and(|unsent| unsent.attempt.is_some())
+}
+
+async fn commit(
+    dataset: &Arc<Dataset>,
+    changes: Vec<Change>,
+    deadline: Instant,
+) -> Result<Vec<Landed>, Error> {
+    let landed = dataset.commit(changes, deadline).await;
+    landed.map_err(|commit| {
+        if let Some(ticket) = commit.ticket {
+            dataset.forget(ticket);
+        }
+        Error::of_path(commit.error)
+    })
+}
+
+/// A renamed file is the version the update made.
+fn settle(inodes: &mut Inodes, ino: Ino, key: RecordKey, landed: Option<&Landed>) {
+    let Some(record) = inodes.record_mut(ino) else {
+        return;
+    };
+    record.key = key;
+    record.unsent = None;
+    let Some(Landed {
+        record: Some(remote),
+        base,
+        ..
+    }) = landed
+    else {
+        return;
+    };
+    record.show(remote, *base);
+    let id = record.id();
+    inodes.note_shown(id, *base);
+}

@@ -1,0 +1,651 @@
+//! The kernel's door: takes a request, calls `fs`, replies, and logs a failure once.
+//!
+//! A request that memory can answer is answered on the thread that read it; one that must wait
+//! becomes a task, so that a slow call holds up nobody else. Nothing here may panic, and what
+//! panics all the same costs one request an EIO.
+
+use std::ffi::OsStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+use futures_util::FutureExt;
+
+use crate::fs::{
+    Attr, Entry, EntryNode, Error, FileSystem, FileType, Found, Ino, NAME_MAX, RenameMode, SetAttr,
+    errno,
+};
+
+/// Answers the kernel's requests from a [`FileSystem`].
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    fs: Arc<FileSystem>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Adapter {
+    pub fn new(fs: Arc<FileSystem>, runtime: tokio::runtime::Handle) -> Self {
+        Self { fs, runtime }
+    }
+
+    /// Answers a request now if it can be, else in a task of its own.
+    fn answer(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let _context = self.runtime.enter();
+        let mut future = Box::pin(AssertUnwindSafe(future).catch_unwind());
+        match future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => tracing::error!("an operation panicked"),
+            Poll::Pending => {
+                self.runtime.spawn(future.map(|ended| {
+                    if ended.is_err() {
+                        tracing::error!("an operation panicked");
+                    }
+                }));
+            }
+        }
+    }
+}
+
+/// One request, for the log.
+struct Operation {
+    fs: Arc<FileSystem>,
+    name: &'static str,
+    ino: Ino,
+    child: Option<String>,
+}
+
+impl Operation {
+    fn new(adapter: &Adapter, name: &'static str, ino: INodeNo) -> Self {
+        tracing::trace!(operation = name, ino = ino.0);
+        Self {
+            fs: adapter.fs.clone(),
+            name,
+            ino: ino.0,
+            child: None,
+        }
+    }
+
+    /// Takes a name, which must be UTF-8.
+    fn named(mut self, child: &OsStr) -> (Self, Result<String, Error>) {
+        let name = child.to_str().map(str::to_owned);
+        self.child = Some(child.to_string_lossy().into_owned());
+        (self, name.ok_or(Error::NameNotText))
+    }
+
+    /// Logs a failure and returns its number.
+    fn fail(&self, error: &Error) -> Errno {
+        let number = errno(error);
+        let path = self.fs.path(self.ino, self.child.as_deref());
+        let mut causes = String::new();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            causes.push_str(": ");
+            causes.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        if is_everyday(error) {
+            tracing::debug!(operation = self.name, path, number, "{error}{causes}");
+        } else {
+            tracing::warn!(
+                operation = self.name,
+                path,
+                errno = number,
+                "{error}{causes}"
+            );
+        }
+        Errno::from(std::io::Error::from_raw_os_error(number))
+    }
+}
+
+/// What programs ask for all the time and handle themselves.
+fn is_everyday(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotFound
+            | Error::Exists
+            | Error::NotEmpty
+            | Error::NotADirectory
+            | Error::IsADirectory
+            | Error::CrossesDatasets
+            | Error::Superseded
+    )
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        for wanted in [
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+        ] {
+            if config.add_capabilities(wanted).is_err() {
+                tracing::debug!(?wanted, "the kernel does not offer it");
+            }
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (operation, name) = Operation::new(self, "lookup", parent).named(name);
+        self.answer(async move {
+            let found = match name {
+                Ok(name) => operation.fs.lookup(parent.0, &name).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(Found::Entry(entry)) => reply_entry(reply, &entry),
+                Ok(Found::Nothing(ttl)) if ttl > Duration::ZERO => {
+                    // Inode 0 lets the kernel remember that there is nothing.
+                    let nothing = attr_of_type(INodeNo(0), FileType::Regular);
+                    reply.entry(&ttl, &nothing, Generation(0));
+                }
+                Ok(Found::Nothing(_)) => reply.error(Errno::ENOENT),
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.fs.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let operation = Operation::new(self, "getattr", ino);
+        match self.fs.getattr(ino.0) {
+            Ok((attr, ttl)) => reply.attr(&ttl, &file_attr(&attr)),
+            Err(error) => reply.error(operation.fail(&error)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let operation = Operation::new(self, "setattr", ino);
+        let wanted = SetAttr {
+            size,
+            modified: mtime.map(|mtime| match mtime {
+                TimeOrNow::SpecificTime(time) => time,
+                TimeOrNow::Now => SystemTime::now(),
+            }),
+            through_handle: fh.is_some(),
+        };
+        self.answer(async move {
+            match operation.fs.setattr(ino.0, wanted).await {
+                Ok(attr) => reply.attr(&operation.fs.ttl(), &file_attr(&attr)),
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+
+    fn mknod(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (operation, _) = Operation::new(self, "mknod", parent).named(name);
+        let error = Error::NotPermitted("records are regular files");
+        reply.error(operation.fail(&error));
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (operation, name) = Operation::new(self, "mkdir", parent).named(name);
+        self.answer(async move {
+            let made = match name {
+                Ok(name) => operation.fs.mkdir(parent.0, &name).await,
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(entry) => reply_entry(reply, &entry),
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (operation, name) = Operation::new(self, "unlink", parent).named(name);
+        self.answer(async move {
+            let removed = match name {
+                Ok(name) => operation.fs.unlink(parent.0, &name).await,
+                Err(error) => Err(error),
+            };
+            reply_empty(reply, &operation, removed);
+        });
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (operation, name) = Operation::new(self, "rmdir", parent).named(name);
+        self.answer(async move {
+            let removed = match name {
+                Ok(name) => operation.fs.rmdir(parent.0, &name).await,
+                Err(error) => Err(error),
+            };
+            reply_empty(reply, &operation, removed);
+        });
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (operation, name) = Operation::new(self, "rename", parent).named(name);
+        let new_name = newname
+            .to_str()
+            .map(str::to_owned)
+            .ok_or(Error::NameNotText);
+        let mode = if flags.is_empty() {
+            Ok(RenameMode::Replace)
+        } else if flags == RenameFlags::RENAME_NOREPLACE {
+            Ok(RenameMode::NoReplace)
+        } else if flags == RenameFlags::RENAME_EXCHANGE {
+            Ok(RenameMode::Exchange)
+        } else {
+            Err(Error::Invalid("this rename is not supported"))
+        };
+        self.answer(async move {
+            let renamed = async {
+                let (name, new_name, mode) = (name?, new_name?, mode?);
+                let fs = &operation.fs;
+                fs.rename(parent.0, &name, newparent.0, &new_name, mode)
+                    .await
+            };
+            let renamed = renamed.await;
+            reply_empty(reply, &operation, renamed);
+        });
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let operation = Operation::new(self, "open", ino);
+        self.answer(async move {
+            match operation.fs.open(ino.0, open_flags(flags)).await {
+                Ok(opened) => {
+                    let flags = fopen_flags(opened.writable);
+                    reply.opened(FileHandle(opened.handle), flags);
+                }
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (operation, name) = Operation::new(self, "create", parent).named(name);
+        self.answer(async move {
+            let created = match name {
+                Ok(name) => {
+                    let flags = open_flags(OpenFlags(flags));
+                    operation.fs.create(parent.0, &name, flags).await
+                }
+                Err(error) => Err(error),
+            };
+            match created {
+                Ok((entry, opened)) => reply.created(
+                    &entry.ttl,
+                    &file_attr(&entry.attr),
+                    Generation(0),
+                    FileHandle(opened.handle),
+                    fopen_flags(opened.writable),
+                ),
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let operation = Operation::new(self, "read", ino);
+        match self.fs.read(ino.0, offset, size) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(operation.fail(&error)),
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let operation = Operation::new(self, "write", ino);
+        match self.fs.write(ino.0, fh.0, offset, data) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Err(error) => reply.error(operation.fail(&error)),
+        }
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let operation = Operation::new(self, "flush", ino);
+        self.answer(async move {
+            let flushed = operation.fs.flush(ino.0).await;
+            reply_empty(reply, &operation, flushed);
+        });
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let operation = Operation::new(self, "release", ino);
+        self.answer(async move {
+            let released = operation.fs.release(fh.0).await;
+            reply_empty(reply, &operation, released);
+        });
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let operation = Operation::new(self, "fsync", ino);
+        self.answer(async move {
+            let synced = operation.fs.fsync(ino.0).await;
+            reply_empty(reply, &operation, synced);
+        });
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let operation = Operation::new(self, "opendir", ino);
+        self.answer(async move {
+            match operation.fs.opendir(ino.0).await {
+                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let operation = Operation::new(self, "readdir", ino);
+        self.answer(async move {
+            match operation.fs.readdir(ino.0, fh.0, offset, false).await {
+                Ok(entries) => {
+                    for entry in entries {
+                        let number = entry_number(ino, &entry.name, entry.node);
+                        let kind = file_type(entry.file_type);
+                        if reply.add(number, entry.next_offset, kind, &entry.name) {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let operation = Operation::new(self, "readdirplus", ino);
+        self.answer(async move {
+            let entries = match operation.fs.readdir(ino.0, fh.0, offset, true).await {
+                Ok(entries) => entries,
+                Err(error) => return reply.error(operation.fail(&error)),
+            };
+            let mut full = false;
+            for entry in entries {
+                let number = entry_number(ino, &entry.name, entry.node);
+                // An entry without an inode is a name only; the kernel looks it up if it must.
+                let (given, attr, ttl) = match entry.node {
+                    EntryNode::Entry(found) => (number, file_attr(&found.attr), found.ttl),
+                    EntryNode::Known(_) | EntryNode::Unknown => {
+                        let attr = attr_of_type(number, entry.file_type);
+                        (INodeNo(0), attr, Duration::ZERO)
+                    }
+                };
+                full = full
+                    || reply.add(
+                        given,
+                        entry.next_offset,
+                        &entry.name,
+                        &ttl,
+                        &attr,
+                        Generation(0),
+                    );
+                if full && given != INodeNo(0) {
+                    operation.fs.forget(given.0, 1);
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        let _operation = Operation::new(self, "releasedir", ino);
+        self.fs.releasedir(fh.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let operation = Operation::new(self, "fsyncdir", ino);
+        self.answer(async move {
+            operation.fs.drain().await;
+            reply.ok();
+        });
+    }
+
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let operation = Operation::new(self, "statfs", ino);
+        self.answer(async move {
+            match operation.fs.statfs(ino.0).await {
+                Ok(usage) => {
+                    let free = usage.total_bytes - usage.used_bytes;
+                    let free_records = usage.total_records - usage.used_records;
+                    // Blocks of one byte: a dataset's quota is counted in bytes.
+                    reply.statfs(
+                        usage.total_bytes,
+                        free,
+                        free,
+                        usage.total_records,
+                        free_records,
+                        1,
+                        NAME_MAX as u32,
+                        1,
+                    );
+                }
+                Err(error) => reply.error(operation.fail(&error)),
+            }
+        });
+    }
+}
+
+fn reply_entry(reply: ReplyEntry, entry: &Entry) {
+    reply.entry(&entry.ttl, &file_attr(&entry.attr), Generation(0));
+}
+
+fn reply_empty(reply: ReplyEmpty, operation: &Operation, result: Result<(), Error>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(operation.fail(&error)),
+    }
+}
+
+fn open_flags(flags: OpenFlags) -> crate::fs::OpenFlags {
+    let mode = flags.acc_mode();
+    crate::fs::OpenFlags {
+        read: mode != OpenAccMode::O_WRONLY,
+        write: mode != OpenAccMode::O_RDONLY,
+        append: flags.0 & libc::O_APPEND != 0,
+        truncate: flags.0 & libc::O_TRUNC != 0,
+        exclusive: flags.0 & libc::O_EXCL != 0,
+    }
+}
+
+/// An inode is one version, so what the kernel has cached of it stays right. Only a writable
+/// handle has something to flush.
+fn fopen_flags(writable: bool) -> FopenFlags {
+    match writable {
+        true => FopenFlags::FOPEN_KEEP_CACHE,
+        false => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+    }
+}
+
+/// Returns an entry's inode number; one that was not looked up shows a number made of its name.
+fn entry_number(parent: INodeNo, name: &str, node: EntryNode) -> INodeNo {
+    match node {
+        EntryNode::Entry(entry) => INodeNo(entry.attr.ino),
+        EntryNode::Known(ino) => INodeNo(ino),
+        EntryNode::Unknown => {
+            let mut hasher = DefaultHasher::new();
+            (parent.0, name).hash(&mut hasher);
+            INodeNo(hasher.finish() | 1 << 63)
+        }
+    }
+}
+
+fn file_type(file_type: FileType) -> fuser::FileType {
+    match file_type {
+        FileType::Directory => fuser::FileType::Directory,
+        FileType::Regular => fuser::FileType::RegularFile,
+    }
+}
+
+fn attr_of_type(ino: INodeNo, kind: FileType) -> FileAttr {
+    FileAttr {
+        ino,
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: file_type(kind),
+        perm: 0,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        size: attr.size,
+        blocks: attr.size.div_ceil(512),
+        atime: attr.modified,
+        mtime: attr.modified,
+        ctime: attr.changed,
+        crtime: attr.changed,
+        perm: attr.mode,
+        nlink: match attr.file_type {
+            FileType::Directory => 2,
+            FileType::Regular => 1,
+        },
+        uid: attr.uid,
+        gid: attr.gid,
+        ..attr_of_type(INodeNo(attr.ino), attr.file_type)
+    }
+}

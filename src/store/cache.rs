@@ -1,0 +1,206 @@
+//! The door to the remote data of one region, and the bound on what is kept of it.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use super::dataset::Dataset;
+use super::error::Error;
+use super::identity::Identity;
+use crate::api::Client;
+use crate::wire::identity::{ListIdentities, ListIdentityPools, MAX_RESULTS};
+use crate::wire::names::{DatasetName, IdentityId, PoolId, Region};
+use crate::wire::pools::ListIdentityPoolUsage;
+
+/// How many identities are remembered as existing.
+const SEEN: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// How many bytes of keys and values are kept before the datasets used longest ago are dropped.
+const KEPT_BYTES: usize = 64 * 1024 * 1024;
+
+/// How remote data are treated.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// How long a listing is served without asking again.
+    pub ttl: Duration,
+    /// How long any operation may take.
+    pub timeout: Duration,
+}
+
+/// One page of a listing, and where the next begins.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    pub entries: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// The identity pools of a region, as far as they are looked at.
+#[derive(Debug)]
+pub struct Store {
+    client: Client,
+    options: StoreOptions,
+    identities: Mutex<HashMap<IdentityId, Weak<Identity>>>,
+    seen: Mutex<LruCache<IdentityId, ()>>,
+    kept: Mutex<Kept>,
+}
+
+/// Which datasets hold records, used longest ago first.
+#[derive(Debug)]
+struct Kept {
+    datasets: LruCache<(IdentityId, DatasetName), (Weak<Dataset>, usize)>,
+    bytes: usize,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    pub fn new(client: Client, options: StoreOptions) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            options,
+            identities: Mutex::default(),
+            seen: Mutex::new(LruCache::new(SEEN)),
+            kept: Mutex::new(Kept {
+                datasets: LruCache::unbounded(),
+                bytes: 0,
+            }),
+        })
+    }
+
+    pub fn options(&self) -> StoreOptions {
+        self.options
+    }
+
+    pub fn region(&self) -> &Region {
+        self.client.region()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns when an operation that begins now must have ended.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.options.timeout
+    }
+
+    /// Asks for one identity pool, to find out whether the region can be listed.
+    pub async fn check_region(&self) -> Result<(), Error> {
+        let operation = ListIdentityPools {
+            max_results: 1,
+            next_token: None,
+        };
+        self.client.call(&operation, self.deadline()).await?;
+        Ok(())
+    }
+
+    /// Asks for one identity, to find out whether the pool is there.
+    pub async fn check_pool(&self, pool: &PoolId) -> Result<(), Error> {
+        let operation = ListIdentities {
+            identity_pool_id: pool.clone(),
+            max_results: 1,
+            next_token: None,
+            hide_disabled: None,
+        };
+        self.client.call(&operation, self.deadline()).await?;
+        Ok(())
+    }
+
+    /// Lists identity pools, a page at a time.
+    pub async fn pools(&self, from: Option<String>) -> Result<Page<PoolId>, Error> {
+        let operation = ListIdentityPoolUsage {
+            next_token: from,
+            max_results: None,
+        };
+        let answer = self.client.call(&operation, self.deadline()).await?;
+        let usages = answer.identity_pool_usages.into_iter();
+        Ok(Page {
+            entries: usages.map(|usage| usage.identity_pool_id).collect(),
+            next: answer.next_token,
+        })
+    }
+
+    /// Lists a pool's identities, a page of at most 60 at a time.
+    pub async fn identities(
+        &self,
+        pool: &PoolId,
+        from: Option<String>,
+    ) -> Result<Page<IdentityId>, Error> {
+        let operation = ListIdentities {
+            identity_pool_id: pool.clone(),
+            max_results: MAX_RESULTS,
+            next_token: from,
+            hide_disabled: None,
+        };
+        let answer = self.client.call(&operation, self.deadline()).await?;
+        let identities = answer.identities.into_iter();
+        let entries: Vec<IdentityId> = identities.map(|identity| identity.identity_id).collect();
+        let mut seen = lock(&self.seen);
+        for identity in &entries {
+            seen.put(identity.clone(), ());
+        }
+        Ok(Page {
+            entries,
+            next: answer.next_token,
+        })
+    }
+
+    /// Returns an identity; whether it exists is not asked.
+    pub fn identity(self: &Arc<Self>, pool: &PoolId, id: &IdentityId) -> Arc<Identity> {
+        let mut identities = lock(&self.identities);
+        if let Some(identity) = identities.get(id).and_then(Weak::upgrade) {
+            return identity;
+        }
+        if identities.len() == identities.capacity() {
+            identities.retain(|_, identity| identity.strong_count() > 0);
+        }
+        let identity = Identity::new(self.clone(), pool.clone(), id.clone());
+        identities.insert(id.clone(), Arc::downgrade(&identity));
+        identity
+    }
+
+    pub(super) fn is_seen(&self, identity: &IdentityId) -> bool {
+        lock(&self.seen).get(identity).is_some()
+    }
+
+    pub(super) fn note_seen(&self, identity: &IdentityId) {
+        lock(&self.seen).put(identity.clone(), ());
+    }
+
+    /// Takes note of how much a dataset holds, and drops the records of those used longest ago
+    /// while more than the bound is kept. No dataset's lock may be held.
+    pub(super) fn note_kept(&self, dataset: &Arc<Dataset>, bytes: usize) {
+        let mut evicted = Vec::new();
+        {
+            let mut kept = lock(&self.kept);
+            let entry = (Arc::downgrade(dataset), bytes);
+            let before = kept.datasets.put(dataset.key(), entry);
+            kept.bytes += bytes;
+            kept.bytes -= before.map_or(0, |(_, bytes)| bytes);
+            while kept.bytes > KEPT_BYTES && kept.datasets.len() > 1 {
+                let Some((_, (oldest, bytes))) = kept.datasets.pop_lru() else {
+                    break;
+                };
+                kept.bytes -= bytes;
+                evicted.push(oldest);
+            }
+        }
+        for dataset in evicted.iter().filter_map(Weak::upgrade) {
+            dataset.evict();
+        }
+    }
+
+    pub(super) fn note_dropped(&self, key: &(IdentityId, DatasetName)) {
+        let mut kept = lock(&self.kept);
+        let gone = kept.datasets.peek(key);
+        if gone.is_some_and(|(dataset, _)| dataset.strong_count() == 0)
+            && let Some((_, bytes)) = kept.datasets.pop(key)
+        {
+            kept.bytes -= bytes;
+        }
+    }
+}

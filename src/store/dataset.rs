@@ -1,0 +1,503 @@
+//! The driver of one dataset: takes the lock, asks the pure state for the next step, drops the
+//! lock, does it, takes the lock again.
+//!
+//! At most one exchange with the service is under way for a dataset. The task that makes it lives
+//! only while there is something to do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::cache::{Store, lock};
+use super::error::{Error, ErrorKind};
+use super::identity::Identity;
+use crate::api;
+use crate::sync::{Base, Change, DatasetState, Landed, Listing, Remote, Step, Ticket};
+use crate::wire::datasets::DeleteDataset;
+use crate::wire::names::{DatasetName, IdentityId, RecordKey};
+use crate::wire::records::{ListRecords, RecordPatch, UpdateRecords, UpdateRecordsBody};
+use crate::wire::timestamp::Timestamp;
+
+/// How many records one page is asked to hold.
+const PAGE: i64 = 1024;
+
+/// How recent a listing must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Any that is younger than `ttl`.
+    Ttl,
+    /// One that begins after this moment.
+    Now,
+}
+
+/// A record and what a change of it that begins now has as its base.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub remote: Remote,
+    pub base: Base,
+}
+
+/// A change that was not made.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub error: Error,
+    /// Set if the change may still turn out to have been made: ask [`Dataset::outcome`] again
+    /// before making it anew.
+    pub ticket: Option<Ticket>,
+}
+
+type Verdict = Result<Vec<Landed>, Commit>;
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: DatasetState,
+    running: bool,
+    lists_begun: u64,
+    /// Who waits for which listing, counted as `lists_begun` is.
+    list_waiters: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    listing: bool,
+    waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
+    /// Outcomes that came when nobody waited any more.
+    outcomes: HashMap<Ticket, Verdict>,
+}
+
+/// A dataset of an identity.
+#[derive(Debug)]
+pub struct Dataset {
+    identity: Arc<Identity>,
+    name: DatasetName,
+    inner: Mutex<Inner>,
+}
+
+impl Dataset {
+    pub(super) fn new(identity: Arc<Identity>, name: DatasetName) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            name,
+            inner: Mutex::default(),
+        })
+    }
+
+    pub fn name(&self) -> &DatasetName {
+        &self.name
+    }
+
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.identity.store()
+    }
+
+    pub(super) fn key(&self) -> (IdentityId, DatasetName) {
+        (self.identity.id().clone(), self.name.clone())
+    }
+
+    /// Returns whether the last listing is younger than `ttl`.
+    pub fn is_fresh(&self) -> bool {
+        let ttl = self.store().options().ttl;
+        lock(&self.inner).state.is_fresh(Instant::now(), ttl)
+    }
+
+    /// Returns what is left of the last listing's `ttl`.
+    pub fn freshness(&self) -> Duration {
+        let ttl = self.store().options().ttl;
+        lock(&self.inner).state.freshness(Instant::now(), ttl)
+    }
+
+    /// Returns whether the service was last seen to have it.
+    pub fn exists(&self) -> bool {
+        lock(&self.inner).state.exists()
+    }
+
+    /// Returns whether it was made here and has no record yet.
+    pub fn is_made(&self) -> bool {
+        self.identity.is_made(&self.name)
+    }
+
+    /// Returns a record as last listed.
+    pub fn record(&self, key: &RecordKey) -> Option<Record> {
+        let inner = lock(&self.inner);
+        let remote = inner.state.record(key)?.clone();
+        let base = inner.state.base(key);
+        Some(Record { remote, base })
+    }
+
+    /// Returns what a change of `key` that begins now has as its base.
+    pub fn base(&self, key: &RecordKey) -> Base {
+        lock(&self.inner).state.base(key)
+    }
+
+    /// Returns all records as last listed, by key.
+    pub fn records(&self) -> Vec<(RecordKey, Record)> {
+        let inner = lock(&self.inner);
+        let record = |(key, remote): (&RecordKey, &Remote)| {
+            let base = inner.state.base(key);
+            let remote = remote.clone();
+            (key.clone(), Record { remote, base })
+        };
+        inner.state.records().map(record).collect()
+    }
+
+    /// Returns when the service last saw a record change.
+    pub fn modified(&self) -> Option<Timestamp> {
+        lock(&self.inner).state.modified()
+    }
+
+    /// Returns whether the records are in memory, however old the listing is.
+    pub fn is_listed(&self) -> bool {
+        lock(&self.inner).state.is_listed()
+    }
+
+    /// Drops the outcome of changes that nobody will ask for any more.
+    pub fn forget(&self, ticket: Ticket) {
+        lock(&self.inner).outcomes.remove(&ticket);
+    }
+
+    /// Returns how many bytes of keys and values, and how many records, it holds.
+    pub fn usage(&self) -> (usize, usize) {
+        let inner = lock(&self.inner);
+        (inner.state.bytes(), inner.state.records().count())
+    }
+
+    pub(super) fn evict(&self) {
+        lock(&self.inner).state.evict();
+    }
+
+    /// Waits for a listing that is recent enough, made once for all who wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] at `deadline`, else why it cannot be listed.
+    pub async fn refresh(
+        self: &Arc<Self>,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let listed = {
+            let mut inner = lock(&self.inner);
+            let ttl = self.store().options().ttl;
+            if freshness == Freshness::Ttl && inner.state.is_fresh(Instant::now(), ttl) {
+                return Ok(());
+            }
+            let joins = inner.listing && freshness == Freshness::Ttl;
+            if !joins {
+                inner.state.want_list();
+            }
+            let wanted = inner.lists_begun + u64::from(!joins);
+            let (sender, receiver) = oneshot::channel();
+            inner.list_waiters.push((wanted, sender));
+            self.start(&mut inner);
+            receiver
+        };
+        match tokio::time::timeout_at(deadline.into(), listed).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
+            Err(_) => Err(ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Puts changes that must succeed or fail together in line, and returns where to ask for
+    /// their outcome.
+    pub fn submit(self: &Arc<Self>, changes: Vec<Change>) -> Ticket {
+        lock(&self.inner).state.stage(changes)
+    }
+
+    /// Waits until changes were made or refused; one [`Landed`] for each change.
+    ///
+    /// # Errors
+    /// See [`Commit`].
+    pub async fn outcome(self: &Arc<Self>, ticket: Ticket, deadline: Instant) -> Verdict {
+        let mut receiver = {
+            let mut inner = lock(&self.inner);
+            if let Some(verdict) = inner.outcomes.remove(&ticket) {
+                return verdict;
+            }
+            if !inner.state.await_again(ticket) {
+                return Err(gone());
+            }
+            let (sender, receiver) = oneshot::channel();
+            inner.waiters.insert(ticket, sender);
+            self.start(&mut inner);
+            receiver
+        };
+        if let Ok(verdict) = tokio::time::timeout_at(deadline.into(), &mut receiver).await {
+            return verdict.unwrap_or_else(|_| Err(gone()));
+        }
+        let mut inner = lock(&self.inner);
+        if let Ok(verdict) = receiver.try_recv() {
+            return verdict;
+        }
+        inner.waiters.remove(&ticket);
+        let undecided = !inner.state.abandon(ticket);
+        Err(Commit {
+            error: ErrorKind::TimedOut.into(),
+            ticket: undecided.then_some(ticket),
+        })
+    }
+
+    /// Makes changes that must succeed or fail together.
+    ///
+    /// # Errors
+    /// See [`Commit`].
+    pub async fn commit(self: &Arc<Self>, changes: Vec<Change>, deadline: Instant) -> Verdict {
+        let ticket = self.submit(changes);
+        self.outcome(ticket, deadline).await
+    }
+
+    /// Deletes the dataset, after one more look whether it is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotEmpty`] if it has records or changes under way.
+    pub async fn delete(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
+        self.refresh(Freshness::Now, deadline).await?;
+        let exists = {
+            let inner = lock(&self.inner);
+            if inner.state.records().next().is_some() || inner.state.is_pending() {
+                return Err(ErrorKind::NotEmpty.into());
+            }
+            inner.state.exists()
+        };
+        if exists {
+            let operation = DeleteDataset {
+                pool: self.identity.pool().clone(),
+                identity: self.identity.id().clone(),
+                dataset: self.name.clone(),
+            };
+            let deleted = self.store().client().call(&operation, deadline).await;
+            match deleted.map_err(Error::from) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            lock(&self.inner).state.handle_deleted(Instant::now());
+        }
+        self.identity.note_deleted(&self.name);
+        Ok(())
+    }
+
+    fn start(self: &Arc<Self>, inner: &mut Inner) {
+        if !inner.running {
+            inner.running = true;
+            tokio::spawn(self.clone().run());
+        }
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut lost = 0;
+        loop {
+            let step = {
+                let mut inner = lock(&self.inner);
+                let step = inner.state.next_step(Instant::now());
+                inner.deliver();
+                match step {
+                    Step::Idle => {
+                        inner.running = false;
+                        return;
+                    }
+                    Step::List { .. } => {
+                        inner.lists_begun += 1;
+                        inner.listing = true;
+                    }
+                    Step::Update { .. } => {}
+                }
+                step
+            };
+            match step {
+                Step::List { since } => self.list(since).await,
+                Step::Update { patches, token } => {
+                    if self.update(patches, token).await.is_lost() {
+                        lost += 1;
+                        tokio::time::sleep(self.store().client().pause(lost)).await;
+                    }
+                }
+                Step::Idle => return,
+            }
+        }
+    }
+
+    async fn list(self: &Arc<Self>, since: i64) {
+        let at = Instant::now();
+        let listed = self.list_pages(since, self.store().deadline()).await;
+        let bytes = {
+            let mut inner = lock(&self.inner);
+            inner.listing = false;
+            match listed {
+                Ok(listing) => inner.state.handle_listed(listing, at),
+                Err(api::Error::Fault(fault)) if fault.is_unknown_sync_count() && since > 0 => {
+                    inner.state.handle_unknown_sync_count();
+                }
+                Err(error) => inner.fail(error.into()),
+            }
+            inner.deliver();
+            if inner.state.is_listed() {
+                let done = inner.lists_begun;
+                inner.resolve_lists(done, &Ok(()));
+            }
+            inner.state.bytes()
+        };
+        if self.exists() {
+            self.store().note_seen(self.identity.id());
+            self.identity.note_exists(&self.name);
+        }
+        self.store().note_kept(self, bytes);
+    }
+
+    async fn list_pages(&self, since: i64, deadline: Instant) -> Result<Listing, api::Error> {
+        let mut listing = Listing {
+            since,
+            ..Listing::default()
+        };
+        let mut operation = ListRecords {
+            pool: self.identity.pool().clone(),
+            identity: self.identity.id().clone(),
+            dataset: self.name.clone(),
+            last_sync_count: Some(since),
+            next_token: None,
+            max_results: Some(PAGE),
+            sync_session_token: None,
+        };
+        let mut first = true;
+        loop {
+            let page = self.store().client().call(&operation, deadline).await?;
+            if first {
+                listing.sync_count = page.dataset_sync_count;
+                first = false;
+            }
+            listing.exists = page.dataset_exists;
+            listing.deleted_after |= page.dataset_deleted_after_requested_sync_count;
+            listing.records.extend(page.records);
+            listing.token = page.sync_session_token;
+            operation.next_token = page.next_token;
+            if operation.next_token.is_none() {
+                return Ok(listing);
+            }
+        }
+    }
+
+    async fn update(self: &Arc<Self>, patches: Vec<RecordPatch>, token: String) -> Sent {
+        let operation = UpdateRecords {
+            pool: self.identity.pool().clone(),
+            identity: self.identity.id().clone(),
+            dataset: self.name.clone(),
+            body: UpdateRecordsBody {
+                device_id: None,
+                record_patches: patches,
+                sync_session_token: Some(token),
+            },
+        };
+        let sent_at = Instant::now();
+        let deadline = self.store().deadline();
+        let answer = self.store().client().call(&operation, deadline).await;
+        let mut created = None;
+        let sent = {
+            let mut inner = lock(&self.inner);
+            let existed = inner.state.exists();
+            let sent = match answer {
+                Ok(answer) => {
+                    if !existed {
+                        let dates = answer.records.iter();
+                        created = dates.filter_map(|record| record.last_modified_date).max();
+                    }
+                    inner.state.handle_updated(answer.records, sent_at);
+                    Sent::Answered
+                }
+                Err(error) if error.is_unsure() => {
+                    tracing::warn!(%error, "no telling whether an update was made");
+                    inner.state.handle_lost();
+                    Sent::Lost
+                }
+                Err(api::Error::Fault(fault)) => {
+                    inner.state.handle_refused(fault);
+                    Sent::Answered
+                }
+                Err(error) => {
+                    inner.state.handle_not_sent();
+                    inner.fail(error.into());
+                    Sent::Answered
+                }
+            };
+            inner.deliver();
+            sent
+        };
+        if let Some(modified) = created {
+            self.store().note_seen(self.identity.id());
+            self.identity.note_created(&self.name, modified);
+        }
+        sent
+    }
+}
+
+impl Drop for Dataset {
+    fn drop(&mut self) {
+        self.store().note_dropped(&self.key());
+    }
+}
+
+/// Whether an update's outcome is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Answered,
+    Lost,
+}
+
+impl Sent {
+    fn is_lost(self) -> bool {
+        self == Self::Lost
+    }
+}
+
+fn gone() -> Commit {
+    Commit {
+        error: ErrorKind::Failed.into(),
+        ticket: None,
+    }
+}
+
+impl Inner {
+    /// Hands outcomes to those who wait; an outcome nobody waits for is kept until it is asked
+    /// for.
+    fn deliver(&mut self) {
+        for (ticket, outcome) in self.state.take_settled() {
+            let verdict = outcome.map_err(|refusal| Commit {
+                error: refusal.into(),
+                ticket: None,
+            });
+            let unsent = match self.waiters.remove(&ticket) {
+                Some(waiter) => waiter.send(verdict).err(),
+                None => Some(verdict),
+            };
+            if let Some(verdict) = unsent {
+                self.outcomes.insert(ticket, verdict);
+            }
+        }
+    }
+
+    fn resolve_lists(&mut self, done: u64, result: &Result<(), Error>) {
+        for (wanted, waiter) in std::mem::take(&mut self.list_waiters) {
+            if wanted <= done {
+                // One who gave up is not told.
+                let _ = waiter.send(result.clone());
+            } else {
+                self.list_waiters.push((wanted, waiter));
+            }
+        }
+    }
+
+    /// The service cannot be asked: everybody who waits is told so.
+    fn fail(&mut self, error: Error) {
+        self.resolve_lists(u64::MAX, &Err(error.clone()));
+        for ticket in self.state.awaited() {
+            let undecided = !self.state.abandon(ticket);
+            let commit = Commit {
+                error: error.clone(),
+                ticket: undecided.then_some(ticket),
+            };
+            if let Some(waiter) = self.waiters.remove(&ticket) {
+                let _ = waiter.send(Err(commit));
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Remote data as if it were local: cached, refreshed once for all who ask, changed safely.
+//!
+//! Invariant: one lock a dataset, never two held, none across an await. Knows datasets and
+//! records, nothing of files or inodes.
+
+mod cache;
+mod dataset;
+mod error;
+mod identity;
+
+pub use cache::{Page, Store, StoreOptions};
+pub use dataset::{Commit, Dataset, Freshness, Record};
+pub use error::{Error, ErrorKind};
+pub use identity::{DatasetEntry, Identity};

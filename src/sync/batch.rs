@@ -1,0 +1,118 @@
+//! Which staged groups go together in one UpdateRecords.
+//!
+//! A group is what must succeed or fail whole: one change, or the changes a rename ties together.
+
+use std::collections::HashSet;
+
+use super::change::{Change, Ticket};
+use super::conflict::{Refusal, Verdict, decide};
+use super::dataset::Remote;
+use crate::wire::names::RecordKey;
+use crate::wire::records::{PatchOp, RecordPatch};
+
+/// The most patches in one call: a dataset's default record limit.
+const MAX_PATCHES: usize = 1024;
+/// The most bytes of keys and values in one call; one patch may exceed it alone.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// Changes that wait to be sent.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) ticket: Ticket,
+    pub(super) changes: Vec<Change>,
+    /// Groups of different cohorts never share a call: so a refused batch is halved.
+    pub(super) cohort: u64,
+    /// How often the group was sent.
+    pub(super) attempts: u32,
+    /// Whether somebody still waits for the outcome. Without a waiter nothing is sent.
+    pub(super) awaited: bool,
+    /// The patches whose answer never came.
+    pub(super) unsure: Option<Vec<RecordPatch>>,
+}
+
+/// What became of a group when a batch was planned.
+#[derive(Debug)]
+pub(super) enum Planned {
+    Send(Vec<RecordPatch>),
+    Nothing,
+    Refused(Refusal),
+}
+
+/// Decides every change of a group; one refusal refuses the group.
+pub(super) fn plan_group<'a>(
+    group: &Group,
+    remote: impl Fn(&RecordKey) -> Option<&'a Remote>,
+    life: u32,
+) -> Planned {
+    let mut patches = Vec::new();
+    for change in &group.changes {
+        let record = remote(&change.key);
+        let (op, value) = match decide(change, record, life) {
+            Verdict::Replace(value) => (PatchOp::Replace, Some(value)),
+            Verdict::Remove => (PatchOp::Remove, None),
+            Verdict::Nothing => continue,
+            Verdict::Refuse(refusal) => return Planned::Refused(refusal),
+        };
+        patches.push(RecordPatch {
+            op,
+            key: change.key.clone(),
+            value,
+            sync_count: record.map_or(0, |record| record.sync_count),
+            device_last_modified_date: Some(change.modified),
+        });
+    }
+    if patches.is_empty() {
+        Planned::Nothing
+    } else {
+        Planned::Send(patches)
+    }
+}
+
+/// The groups of one UpdateRecords and their patches.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) groups: Vec<(Ticket, Vec<RecordPatch>)>,
+    keys: HashSet<RecordKey>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Takes a group in, unless it is full or has one of the group's keys already.
+    pub(super) fn admit(&mut self, ticket: Ticket, patches: Vec<RecordPatch>) {
+        let bytes: usize = patches.iter().map(patch_bytes).sum();
+        let full = self.keys.len() + patches.len() > MAX_PATCHES || self.bytes + bytes > MAX_BYTES;
+        let clash = patches.iter().any(|patch| self.keys.contains(&patch.key));
+        if clash || (full && !self.groups.is_empty()) {
+            return;
+        }
+        self.bytes += bytes;
+        self.keys
+            .extend(patches.iter().map(|patch| patch.key.clone()));
+        self.groups.push((ticket, patches));
+    }
+
+    /// Returns all patches, replaces before removes.
+    pub(super) fn patches(&self) -> Vec<RecordPatch> {
+        let all = || self.groups.iter().flat_map(|(_, patches)| patches);
+        let of = |op| all().filter(move |patch| patch.op == op).cloned();
+        of(PatchOp::Replace).chain(of(PatchOp::Remove)).collect()
+    }
+
+    /// Returns the group that has `key`.
+    pub(super) fn owner_of(&self, key: &str) -> Option<Ticket> {
+        let has = |patch: &RecordPatch| patch.key.as_str() == Some(key);
+        let owner = self
+            .groups
+            .iter()
+            .find(|(_, patches)| patches.iter().any(has));
+        owner.map(|(ticket, _)| *ticket)
+    }
+}
+
+fn patch_bytes(patch: &RecordPatch) -> usize {
+    let value = patch
+        .value
+        .as_ref()
+        .map_or(0, |value| value.as_bytes().len());
+    patch.key.text().as_bytes().len() + value
+}

@@ -1,0 +1,53 @@
+//! A wish to change a record, with what was shown of it when the wish began.
+
+use std::sync::Arc;
+
+use crate::wire::names::RecordKey;
+use crate::wire::text::Text;
+use crate::wire::timestamp::Timestamp;
+
+/// What this mount had shown of a record when a change of it began.
+///
+/// It lives with the change, never in the cache: a listing made only to get a token must not turn
+/// a stale base into a current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Which life of the dataset: it rises when the dataset is seen to have been deleted.
+    pub life: u32,
+    pub shown: Shown,
+}
+
+/// A version of a record, named by its sync count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Absent,
+    Version(i64),
+}
+
+/// What is to become of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole new value, written without regard to the old one.
+    Whole(Text),
+    /// Text to add behind whatever value there is.
+    Append(Arc<str>),
+    /// A value made by changing parts of the shown one.
+    Edit(Text),
+    /// A new modification date only.
+    Times,
+    Remove,
+}
+
+/// A change of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub key: RecordKey,
+    pub base: Base,
+    pub kind: Kind,
+    /// The mtime the file shows; it goes with the patch as its device date.
+    pub modified: Timestamp,
+}
+
+/// Names a staged group of changes until its outcome is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub(super) u64);

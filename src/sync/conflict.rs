@@ -1,0 +1,199 @@
+//! Conflicts are decided here, before anything is sent: a change's base against the count just
+//! listed. The server's 409 is the second net.
+
+use std::sync::Arc;
+
+use super::change::{Change, Kind, Shown};
+use super::dataset::Remote;
+use crate::wire::fault::Fault;
+use crate::wire::names::MAX_VALUE_CHARS;
+use crate::wire::text::Text;
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The record is no longer what was shown when the change began.
+    Stale,
+    /// Text cannot be appended to a value that is not text.
+    NotText,
+    /// The value would have more than 1,048,575 characters.
+    TooBig,
+    /// The service said no.
+    Fault(Arc<Fault>),
+    /// No answer came, and the change was not found applied afterwards.
+    Lost,
+}
+
+/// What is to be done about one change.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Replace(Text),
+    Remove,
+    /// The record already is as the change wants it.
+    Nothing,
+    Refuse(Refusal),
+}
+
+/// Decides a change against the record as last listed; `None` if the service never had its key.
+pub(super) fn decide(change: &Change, remote: Option<&Remote>, life: u32) -> Verdict {
+    let remote_value = remote.and_then(|remote| remote.value.as_ref());
+    let same_life = change.base.life == life;
+    let unchanged = same_life
+        && match (change.base.shown, remote) {
+            (Shown::Absent, _) => remote_value.is_none(),
+            (Shown::Version(shown), Some(remote)) => {
+                remote_value.is_some() && remote.sync_count == shown
+            }
+            (Shown::Version(_), None) => false,
+        };
+    let stale = Verdict::Refuse(Refusal::Stale);
+    match (&change.kind, remote_value) {
+        (Kind::Whole(value) | Kind::Edit(value), _) if unchanged => Verdict::Replace(value.clone()),
+        (Kind::Whole(value) | Kind::Edit(value), Some(theirs)) if value == theirs => {
+            Verdict::Nothing
+        }
+        // Removed elsewhere: nothing is there that a whole write could destroy.
+        (Kind::Whole(value), None) if same_life => Verdict::Replace(value.clone()),
+        (Kind::Whole(_) | Kind::Edit(_), _) => stale,
+        (Kind::Append(text), Some(theirs)) if same_life => append(theirs, text),
+        (Kind::Append(_), _) => stale,
+        (Kind::Times, Some(value)) if unchanged => Verdict::Replace(value.clone()),
+        (Kind::Times, _) => stale,
+        (Kind::Remove, None) => Verdict::Nothing,
+        (Kind::Remove, Some(_)) if unchanged => Verdict::Remove,
+        (Kind::Remove, Some(_)) => stale,
+    }
+}
+
+fn append(theirs: &Text, text: &str) -> Verdict {
+    let Some(theirs) = theirs.as_str() else {
+        return Verdict::Refuse(Refusal::NotText);
+    };
+    let whole = Text::from([theirs, text].concat());
+    if whole.chars() > MAX_VALUE_CHARS {
+        return Verdict::Refuse(Refusal::TooBig);
+    }
+    Verdict::Replace(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::change::Base;
+    use crate::wire::names::RecordKey;
+    use crate::wire::timestamp::Timestamp;
+
+    fn verdict(kind: Kind, shown: Shown, remote: Option<(Option<&str>, i64)>) -> Verdict {
+        let change = Change {
+            key: RecordKey::new("k").unwrap(),
+            base: Base { life: 0, shown },
+            kind,
+            modified: Timestamp::from_millis(0),
+        };
+        let remote = remote.map(|(value, sync_count)| Remote {
+            value: value.map(Text::from),
+            sync_count,
+            device_date: None,
+            modified: Timestamp::from_millis(0),
+            changed: Timestamp::from_millis(0),
+        });
+        decide(&change, remote.as_ref(), 0)
+    }
+
+    const STALE: Verdict = Verdict::Refuse(Refusal::Stale);
+
+    fn replace(value: &str) -> Verdict {
+        Verdict::Replace(value.into())
+    }
+
+    #[test]
+    fn a_current_base_is_sent() {
+        let shown = Shown::Version(3);
+        let remote = Some((Some("old"), 3));
+        assert_eq!(
+            verdict(Kind::Whole("new".into()), shown, remote),
+            replace("new")
+        );
+        assert_eq!(
+            verdict(Kind::Edit("new".into()), shown, remote),
+            replace("new")
+        );
+        assert_eq!(
+            verdict(Kind::Append("er".into()), shown, remote),
+            replace("older")
+        );
+        assert_eq!(verdict(Kind::Times, shown, remote), replace("old"));
+        assert_eq!(verdict(Kind::Remove, shown, remote), Verdict::Remove);
+        assert_eq!(
+            verdict(Kind::Whole("".into()), Shown::Absent, None),
+            replace("")
+        );
+        assert_eq!(
+            verdict(Kind::Whole("x".into()), Shown::Absent, Some((None, 9))),
+            replace("x")
+        );
+    }
+
+    #[test]
+    fn a_stale_base_overwrites_nothing() {
+        let remote = Some((Some("theirs"), 4));
+        for shown in [Shown::Version(3), Shown::Absent] {
+            assert_eq!(verdict(Kind::Whole("new".into()), shown, remote), STALE);
+            assert_eq!(verdict(Kind::Edit("new".into()), shown, remote), STALE);
+            assert_eq!(verdict(Kind::Times, shown, remote), STALE);
+            assert_eq!(verdict(Kind::Remove, shown, remote), STALE);
+        }
+        assert_eq!(
+            verdict(Kind::Append("!".into()), Shown::Version(3), remote),
+            replace("theirs!")
+        );
+    }
+
+    #[test]
+    fn what_was_removed_elsewhere_is_not_edited() {
+        let shown = Shown::Version(3);
+        for remote in [None, Some((None, 4))] {
+            assert_eq!(
+                verdict(Kind::Whole("new".into()), shown, remote),
+                replace("new")
+            );
+            assert_eq!(verdict(Kind::Edit("new".into()), shown, remote), STALE);
+            assert_eq!(verdict(Kind::Append("x".into()), shown, remote), STALE);
+            assert_eq!(verdict(Kind::Times, shown, remote), STALE);
+            assert_eq!(verdict(Kind::Remove, shown, remote), Verdict::Nothing);
+        }
+    }
+
+    #[test]
+    fn the_same_value_is_no_conflict() {
+        let remote = Some((Some("same"), 4));
+        for kind in [Kind::Whole("same".into()), Kind::Edit("same".into())] {
+            assert_eq!(verdict(kind, Shown::Version(3), remote), Verdict::Nothing);
+        }
+    }
+
+    #[test]
+    fn a_deleted_dataset_is_not_made_again() {
+        let change = Change {
+            key: RecordKey::new("k").unwrap(),
+            base: Base {
+                life: 0,
+                shown: Shown::Absent,
+            },
+            kind: Kind::Whole("x".into()),
+            modified: Timestamp::from_millis(0),
+        };
+        assert_eq!(decide(&change, None, 1), STALE);
+    }
+
+    #[test]
+    fn an_append_knows_the_limit() {
+        let long = "x".repeat(MAX_VALUE_CHARS);
+        let remote = Some((Some(long.as_str()), 3));
+        let append = Kind::Append("y".into());
+        assert_eq!(
+            verdict(append, Shown::Version(3), remote),
+            Verdict::Refuse(Refusal::TooBig)
+        );
+    }
+}

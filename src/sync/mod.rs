@@ -1,0 +1,13 @@
+//! What the service's answers mean: the state of one dataset, and what to send to change it.
+//!
+//! Invariant: pure. No async, no clock, no lock. The driver in `store` tells this module what
+//! happened (`handle_*`), asks what to do next ([`DatasetState::next_step`]) and does it.
+
+pub mod batch;
+pub mod change;
+pub mod conflict;
+pub mod dataset;
+
+pub use change::{Base, Change, Kind, Shown, Ticket};
+pub use conflict::Refusal;
+pub use dataset::{DatasetState, Landed, Listing, Outcome, Remote, Step};

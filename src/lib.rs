@@ -6,6 +6,7 @@
 pub mod api;
 pub mod fs;
 pub mod fuse;
+pub mod server;
 pub mod store;
 pub mod sync;
 pub mod wire;

@@ -1,0 +1,240 @@
+//! The service over HTTP/1.1, on loopback.
+//!
+//! Invariant: every HTTP request gets an answer in the service's own form, whatever is in it. Logged are the operation, the status and the time, nothing of what was sent.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use futures_util::StreamExt;
+use tokio::net::TcpListener;
+
+use crate::wire::fault::{Code, Fault};
+use crate::wire::identity::IdentityCall;
+use crate::wire::operation::{Call, Service as Api};
+use crate::wire::sigv4::Signable;
+use crate::wire::timestamp::Timestamp;
+
+use super::auth;
+use super::random;
+use super::service::{Caller, Service};
+
+/// The largest body. A value of 1,048,575 characters, each of them escaped, fits.
+const MAX_BODY: usize = 8 * 1024 * 1024;
+
+/// How much of a larger one is read and dropped, so that the client gets to read the answer.
+const MAX_DRAINED: usize = 64 * 1024 * 1024;
+
+/// Serves until `shutdown` is done; requests that have begun are answered.
+///
+/// # Errors
+/// `InvalidInput` for a listener that other machines can reach.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the local service listens on loopback only, not on {address}"),
+        ));
+    }
+    axum::serve(listener, router(service))
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+/// Returns the service as a router of one route: it takes every path as it was received.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new().fallback(answer).with_state(service)
+}
+
+async fn answer(State(service): State<Arc<Service>>, request: Request) -> Response {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let exchange = match read_body(body).await {
+        Ok(body) => tokio::task::spawn_blocking(move || Exchange::run(&service, &parts, &body))
+            .await
+            .unwrap_or_else(|_| Exchange::failed(Fault::new(Code::InternalError, "it panicked"))),
+        Err(fault) => Exchange::failed(fault),
+    };
+    let (status, error) = match &exchange.answer {
+        Ok(_) => (200, None),
+        Err(fault) => (fault.status, Some(fault.code.name())),
+    };
+    let elapsed = started.elapsed();
+    tracing::info!(operation = exchange.operation, status, error, ?elapsed);
+    exchange.into_response()
+}
+
+/// Reads a body of at most [`MAX_BODY`].
+async fn read_body(body: Body) -> Result<Bytes, Fault> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut total: usize = 0;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Fault::invalid("the body ends early"))?;
+        total = total.saturating_add(chunk.len());
+        if total <= MAX_BODY {
+            bytes.extend_from_slice(&chunk);
+        } else if total <= MAX_DRAINED {
+            bytes = Vec::new();
+        } else {
+            break;
+        }
+    }
+    if total <= MAX_BODY {
+        return Ok(bytes.into());
+    }
+    let mut fault = Fault::new(
+        Code::Other("RequestEntityTooLargeException".to_owned()),
+        format!("the body is larger than {MAX_BODY} bytes"),
+    );
+    fault.status = 413;
+    Err(fault)
+}
+
+/// A request's way through the service.
+struct Exchange {
+    operation: &'static str,
+    content_type: &'static str,
+    answer: Result<Vec<u8>, Fault>,
+}
+
+impl Exchange {
+    fn failed(fault: Fault) -> Self {
+        Self {
+            operation: "-",
+            content_type: "application/json",
+            answer: Err(fault),
+        }
+    }
+
+    fn run(service: &Service, parts: &Parts, body: &[u8]) -> Self {
+        let now = now();
+        // Old Android clients send a target on the REST paths too, where it means nothing.
+        let target = parts.headers.get("x-amz-target");
+        let target = target.filter(|_| parts.method == "POST" && parts.uri.path() == "/");
+        let mut exchange = Self {
+            operation: "-",
+            content_type: match target {
+                Some(_) => "application/x-amz-json-1.1",
+                None => "application/json",
+            },
+            answer: Ok(Vec::new()),
+        };
+        exchange.answer = match target {
+            Some(target) => exchange.identity(service, parts, target, body, now),
+            None => exchange.sync(service, parts, body, now),
+        };
+        exchange
+    }
+
+    fn identity(
+        &mut self,
+        service: &Service,
+        parts: &Parts,
+        target: &HeaderValue,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<u8>, Fault> {
+        let call = IdentityCall::parse(target.to_str().unwrap_or_default(), body)?;
+        self.operation = call.name();
+        let caller = match call.is_unsigned() {
+            true => None,
+            false => Some(authenticate(
+                service,
+                parts,
+                body,
+                Api::CognitoIdentity,
+                now,
+            )?),
+        };
+        service.identity_call(&call, caller.as_ref(), now)
+    }
+
+    fn sync(
+        &mut self,
+        service: &Service,
+        parts: &Parts,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<u8>, Fault> {
+        let caller = authenticate(service, parts, body, Api::CognitoSync, now)?;
+        let query = parts.uri.query().unwrap_or_default();
+        let call = Call::parse(parts.method.as_str(), parts.uri.path(), query, body)?;
+        self.operation = call.name();
+        service.call(&call, &caller, now)
+    }
+
+    fn into_response(self) -> Response {
+        let (status, kind, body) = match self.answer {
+            Ok(body) => (StatusCode::OK, None, body),
+            Err(fault) => {
+                let body = serde_json::json!({
+                    "__type": fault.code.name(),
+                    "message": fault.message,
+                });
+                let status = StatusCode::from_u16(fault.status);
+                (
+                    status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                    HeaderValue::from_str(fault.code.name()).ok(),
+                    body.to_string().into_bytes(),
+                )
+            }
+        };
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(self.content_type),
+        );
+        if let Some(kind) = kind {
+            headers.insert(HeaderName::from_static("x-amzn-errortype"), kind);
+        }
+        let id = random::uuid().unwrap_or_default();
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(HeaderName::from_static("x-amzn-requestid"), id);
+        }
+        response
+    }
+}
+
+fn authenticate(
+    service: &Service,
+    parts: &Parts,
+    body: &[u8],
+    api: Api,
+    now: Timestamp,
+) -> Result<Caller, Fault> {
+    let headers: Vec<(&str, &str)> = parts
+        .headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+        .collect();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    // The host that is signed is the header's; this one only makes the URL whole.
+    let url = format!("http://localhost{path}");
+    let request = Signable {
+        method: parts.method.as_str(),
+        url: &url,
+        headers: &headers,
+        body,
+    };
+    auth::caller(service, request, api, now)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,301 @@
+//! The store: one SQLite file, opened by one process.
+//!
+//! Invariant: what a transaction has committed survives `kill -9` and a power cut, and the file is
+//! readable by its owner only. Keys, values and listings are read page by page.
+
+mod datasets;
+mod identities;
+mod records;
+mod schema;
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::wire::fault::{Code, Fault};
+
+pub(super) use datasets::StoredDataset;
+pub(super) use identities::StoredCredentials;
+
+/// Why the store cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("{} is in use by another cognitofs process", .0.display())]
+    InUse(PathBuf),
+    #[error("{} is not a cognitofs store", .0.display())]
+    NotAStore(PathBuf),
+    #[error("{} was made by a newer cognitofs (its format is {version})", .path.display())]
+    TooNew { path: PathBuf, version: i64 },
+    #[error("{}", .path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("the store failed")]
+    Database(#[from] rusqlite::Error),
+    #[error("no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+/// What a client is told is only that it was not its fault; the log has the cause.
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        let error = &error as &dyn std::error::Error;
+        tracing::error!(error, "the store failed");
+        Self::new(Code::InternalError, "the local service's store failed")
+    }
+}
+
+/// The developer's credentials, made with the store.
+#[derive(Clone)]
+pub struct DeveloperCredentials {
+    /// 12 digits.
+    pub account_id: String,
+    pub access_key_id: String,
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for DeveloperCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeveloperCredentials")
+            .field("account_id", &self.account_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The open store.
+pub struct Storage {
+    connection: Mutex<Connection>,
+    developer: DeveloperCredentials,
+    token_secret: Vec<u8>,
+}
+
+/// A transaction, or a read that no transaction interrupts. Its methods are in the submodules.
+pub(super) struct Tx<'a>(&'a Connection);
+
+impl Storage {
+    /// Opens the store in a file; creates it, with its directories, if it is not there.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] while another `Storage` has the file open.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let file_error = |source| StorageError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let directory = path.parent().filter(|parent| *parent != Path::new(""));
+        let directory = directory.unwrap_or(Path::new("."));
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(directory).map_err(file_error)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).open(path).map_err(file_error)?;
+
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = Connection::open_with_flags(path, flags).map_err(StorageError::from);
+        let storage = open
+            .and_then(|connection| Self::prepare(connection, path))
+            .map_err(|error| explain(error, path))?;
+        // Not before it is known to be a store, and SQLite gives its WAL the same mode.
+        let mode = Permissions::from_mode(0o600);
+        file.set_permissions(mode).map_err(file_error)?;
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(file_error)?;
+        Ok(storage)
+    }
+
+    /// Makes a store that is gone when it is dropped.
+    pub fn in_memory() -> Result<Self, StorageError> {
+        Self::prepare(Connection::open_in_memory()?, Path::new(":memory:"))
+    }
+
+    fn prepare(mut connection: Connection, path: &Path) -> Result<Self, StorageError> {
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+        schema::check(&connection, path)?;
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
+        let (developer, token_secret) = schema::create_or_read(&mut connection)?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            developer,
+            token_secret,
+        })
+    }
+
+    /// Returns the credentials that may call everything.
+    pub fn developer(&self) -> &DeveloperCredentials {
+        &self.developer
+    }
+
+    pub(super) fn token_secret(&self) -> &[u8] {
+        &self.token_secret
+    }
+
+    /// Reads; no transaction runs meanwhile.
+    pub(super) fn read<T, E>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        work(&Tx(&self.lock()))
+    }
+
+    /// Runs a transaction: all of it is on disk when this returns, or nothing of it.
+    pub(super) fn write<T, E: From<StorageError>>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = self.lock();
+        let savepoint = connection.savepoint().map_err(StorageError::from)?;
+        let answer = work(&Tx(&savepoint))?;
+        savepoint.commit().map_err(StorageError::from)?;
+        Ok(answer)
+    }
+
+    /// Makes one transaction of all that `setup` writes, through any method of the service.
+    /// Nobody else may write meanwhile: it is for filling a store before it is served.
+    pub(super) fn together<T, E: From<StorageError>>(
+        &self,
+        setup: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let run = |sql: &str| self.lock().execute_batch(sql).map_err(StorageError::from);
+        run("BEGIN IMMEDIATE")?;
+        let answer = setup().and_then(|answer| {
+            run("COMMIT")?;
+            Ok(answer)
+        });
+        if answer.is_err()
+            && let Err(error) = run("ROLLBACK")
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the store cannot be rolled back");
+        }
+        answer
+    }
+
+    /// A panic in a transaction has rolled it back, so a poisoned lock guards nothing broken.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives SQLite's two answers to a wrong file their names.
+fn explain(error: StorageError, path: &Path) -> StorageError {
+    match error {
+        StorageError::Database(rusqlite::Error::SqliteFailure(cause, _)) => match cause.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+                StorageError::InUse(path.to_owned())
+            }
+            ErrorCode::NotADatabase => StorageError::NotAStore(path.to_owned()),
+            _ => error,
+        },
+        _ => error,
+    }
+}
+
+/// Reads an id or a name that was checked before it was stored.
+fn stored<T: std::str::FromStr>(text: String) -> Result<T, StorageError> {
+    text.parse()
+        .map_err(|_| StorageError::Damaged(format!("{text:?} is no id or name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_store_is_private_and_has_one_user() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/store");
+        let storage = Storage::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&directory.path().join("a/b/store-wal")), 0o600);
+        assert_eq!(mode(&directory.path().join("a/b")), 0o700);
+        assert!(matches!(
+            Storage::open(&path),
+            Err(StorageError::InUse(found)) if found == path
+        ));
+        let secret = storage.developer().secret_key.clone();
+        drop(storage);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let storage = Storage::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(storage.developer().secret_key, secret);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = directory.path().join("text");
+        std::fs::write(&text, "x".repeat(5000)).unwrap();
+        assert!(matches!(
+            Storage::open(&text),
+            Err(StorageError::NotAStore(_))
+        ));
+        assert_eq!(std::fs::read_to_string(&text).unwrap(), "x".repeat(5000));
+
+        let other = directory.path().join("other");
+        let connection = Connection::open(&other).unwrap();
+        connection
+            .execute_batch("CREATE TABLE theirs (x) STRICT")
+            .unwrap_or_else(|_| connection.execute_batch("CREATE TABLE theirs (x)").unwrap());
+        drop(connection);
+        let before = std::fs::read(&other).unwrap();
+        assert!(matches!(
+            Storage::open(&other),
+            Err(StorageError::NotAStore(_))
+        ));
+        assert_eq!(std::fs::read(&other).unwrap(), before);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        drop(Storage::open(&path).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch("PRAGMA user_version = 99")
+            .unwrap();
+        drop(connection);
+        assert!(matches!(
+            Storage::open(&path),
+            Err(StorageError::TooNew { version: 99, .. })
+        ));
+    }
+
+    #[test]
+    fn a_failed_transaction_leaves_nothing() {
+        let storage = Storage::in_memory().unwrap();
+        let pools = || storage.read(|tx| tx.has_pools()).unwrap();
+        let pool = "us-east-1:ab".parse().unwrap();
+        let now = crate::wire::timestamp::Timestamp::from_millis(0);
+        let failed = storage.write(|tx| {
+            tx.insert_pool(&pool, "x", now)?;
+            Err::<(), _>(StorageError::Damaged(String::new()))
+        });
+        assert!(failed.is_err() && !pools());
+        let failed = storage.together(|| {
+            storage.write(|tx| tx.insert_pool(&pool, "x", now))?;
+            Err::<(), _>(StorageError::Damaged(String::new()))
+        });
+        assert!(failed.is_err() && !pools());
+        storage
+            .together(|| storage.write(|tx| tx.insert_pool(&pool, "x", now)))
+            .unwrap();
+        assert!(pools());
+    }
+}

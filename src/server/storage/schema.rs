@@ -1,0 +1,157 @@
+//! The store's tables, and what is made with them: the developer's credentials and the secret
+//! that session tokens are signed with.
+//!
+//! Invariant: `user_version` names the format; a file that is not ours is never written.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::super::random;
+use super::{DeveloperCredentials, StorageError};
+
+/// `cogf`, in the file's header.
+const APPLICATION_ID: i64 = 0x636f_6766;
+
+const VERSION: i64 = 1;
+
+/// Keys and values are BLOBs: WTF-8 is not always UTF-8. Dates are epoch milliseconds.
+const TABLES: &str = "
+CREATE TABLE account (
+    account_id TEXT NOT NULL,
+    access_key_id TEXT NOT NULL,
+    secret_key TEXT NOT NULL,
+    token_secret BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE pools (
+    id TEXT PRIMARY KEY,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pools_by_region ON pools (region, id);
+
+CREATE TABLE identities (
+    pool TEXT NOT NULL REFERENCES pools (id),
+    id TEXT NOT NULL UNIQUE,
+    created INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    PRIMARY KEY (pool, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE logins (
+    pool TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    token_hash BLOB NOT NULL,
+    identity TEXT NOT NULL REFERENCES identities (id),
+    PRIMARY KEY (pool, provider, token_hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX logins_by_identity ON logins (identity, provider);
+
+CREATE TABLE credentials (
+    access_key_id TEXT PRIMARY KEY,
+    secret_key TEXT NOT NULL,
+    session_token TEXT NOT NULL,
+    pool TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX credentials_by_expiry ON credentials (expires);
+
+-- A deleted dataset keeps its row, and in it its counter.
+CREATE TABLE datasets (
+    id INTEGER PRIMARY KEY,
+    pool TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    name TEXT NOT NULL,
+    is_deleted INTEGER NOT NULL,
+    sync_count INTEGER NOT NULL,
+    deleted_at_count INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    modified_by TEXT NOT NULL,
+    num_records INTEGER NOT NULL,
+    data_storage INTEGER NOT NULL,
+    UNIQUE (pool, identity, name)
+) STRICT;
+
+-- A tombstone has no value.
+CREATE TABLE records (
+    dataset INTEGER NOT NULL REFERENCES datasets (id),
+    key BLOB NOT NULL,
+    sync_count INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    modified_by TEXT NOT NULL,
+    device_modified INTEGER,
+    value BLOB,
+    UNIQUE (dataset, key)
+) STRICT;
+
+CREATE TABLE used_session_tokens (
+    nonce BLOB PRIMARY KEY,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX used_session_tokens_by_expiry ON used_session_tokens (expires);
+";
+
+fn pragma(connection: &Connection, name: &str) -> Result<i64, StorageError> {
+    Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
+}
+
+/// Checks, without writing, that the file is new or a store of this format.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StorageError> {
+    let objects: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application_id = pragma(connection, "application_id")?;
+    if objects == 0 && application_id == 0 {
+        return Ok(());
+    }
+    let version = pragma(connection, "user_version")?;
+    if application_id != APPLICATION_ID {
+        return Err(StorageError::NotAStore(path.to_owned()));
+    }
+    if version != VERSION {
+        let path = path.to_owned();
+        return Err(StorageError::TooNew { path, version });
+    }
+    Ok(())
+}
+
+/// Makes the tables if the file is new, and reads what was made with them. The transaction, even
+/// an empty one, takes the lock that [`Storage::open`](super::Storage::open) promises.
+pub(super) fn create_or_read(
+    connection: &mut Connection,
+) -> Result<(DeveloperCredentials, Vec<u8>), StorageError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if pragma(&transaction, "user_version")? == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.execute(
+            "INSERT INTO account VALUES (?1, ?2, ?3, ?4)",
+            params![
+                random::account_id()?,
+                random::access_key_id("AKIA")?,
+                random::secret_key()?,
+                random::bytes::<32>()?,
+            ],
+        )?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    let account = transaction
+        .query_row(
+            "SELECT account_id, access_key_id, secret_key, token_secret FROM account",
+            [],
+            |row| {
+                let developer = DeveloperCredentials {
+                    account_id: row.get(0)?,
+                    access_key_id: row.get(1)?,
+                    secret_key: row.get(2)?,
+                };
+                Ok((developer, row.get(3)?))
+            },
+        )
+        .optional()?;
+    transaction.commit()?;
+    account.ok_or_else(|| StorageError::Damaged("it has no account".to_owned()))
+}

@@ -3,7 +3,7 @@
 //! Invariants: a record's count never goes back within one life of the dataset; a session token is
 //! used for one push; a change without a waiter is never sent, only recognised as applied.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Group, Planned, plan_group};
@@ -250,7 +250,11 @@ impl DatasetState {
         if self.listed.is_none() || !self.token.as_ref().is_some_and(|(_, at)| usable(*at)) {
             return self.list();
         }
-        let batch = self.plan();
+        let mut batch = self.plan();
+        // A cohort that needs no sending makes room for the next.
+        while batch.groups.is_empty() && self.staged.iter().any(|group| group.awaited) {
+            batch = self.plan();
+        }
         if batch.groups.is_empty() {
             return Step::Idle;
         }
@@ -298,9 +302,11 @@ impl DatasetState {
     // What happened.
 
     /// A listing came: `at` is when it was asked for.
-    pub fn handle_listed(&mut self, listing: Listing, at: Instant) {
-        self.token = listing.token.map(|token| (token, at));
-        let deleted = listing.deleted_after || (self.exists && !listing.exists);
+    pub fn handle_listed(&mut self, mut listing: Listing, at: Instant) {
+        self.token = listing.token.take().map(|token| (token, at));
+        let deleted = listing.deleted_after
+            || (self.exists && !listing.exists)
+            || self.lacks_known_records(&listing);
         if deleted {
             self.life += 1;
             self.records.clear();
@@ -325,6 +331,17 @@ impl DatasetState {
             at,
         });
         self.resolve_unsure();
+    }
+
+    /// A listing from 0 has every record the dataset ever had, tombstones included: where a known
+    /// one is missing, the dataset was deleted since, though no flag says so.
+    fn lacks_known_records(&self, listing: &Listing) -> bool {
+        if listing.since > 0 || self.records.is_empty() {
+            return false;
+        }
+        let listed: HashSet<&RecordKey> =
+            listing.records.iter().map(|record| &record.key).collect();
+        self.records.keys().any(|key| !listed.contains(key))
     }
 
     /// The service does not know the count that was asked for: the dataset is another one.

@@ -1,1 +1,10 @@
+//! All tests that are not beside the code they test, in one program: it links once.
+
+mod common;
+#[path = "common/local_service.rs"]
+mod local_service;
+
 mod dataset_model;
+mod semantics;
+mod service_conformance;
+mod wire_vectors;

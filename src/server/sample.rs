@@ -82,7 +82,9 @@ fn fill_pool(
             },
             pool: &pool,
             identity: &identity,
-            device: (user % 3 == 0).then(|| format!("{name}-phone-{user}")),
+            device: user
+                .is_multiple_of(3)
+                .then(|| format!("{name}-phone-{user}")),
             time: joined,
         };
         for (visit, visited) in writes(user).into_iter().zip([joined, last_visit]) {
@@ -222,7 +224,7 @@ fn notes(user: usize) -> [Writes; 2] {
     let settings = json!({
         "theme": theme,
         "fontSize": 12 + user % 5,
-        "spellcheck": user % 2 == 0,
+        "spellcheck": user.is_multiple_of(2),
         "sidebar": {"open": true, "width": 240},
     });
     let mut first = vec![
@@ -317,7 +319,7 @@ fn game(user: usize) -> [Writes; 2] {
             removed("tutorial"),
         ],
     )];
-    if user % 2 == 0 {
+    if user.is_multiple_of(2) {
         second.push((
             "achievements",
             vec![
@@ -355,7 +357,7 @@ fn shop(user: usize) -> [Writes; 2] {
         (
             "preferences",
             vec![
-                set("newsletter", user % 2 == 0),
+                set("newsletter", user.is_multiple_of(2)),
                 set("address/home", pretty(&address)),
                 set("gift-note", ""),
             ],

@@ -22,6 +22,9 @@ use crate::wire::fault::{Code, Fault};
 pub(super) use datasets::StoredDataset;
 pub(super) use identities::StoredCredentials;
 
+/// Bytes of SQLite's smallest page. It would take a shorter file for an empty one, and overwrite it.
+const SMALLEST_DATABASE: u64 = 512;
+
 /// Why the store cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -96,9 +99,11 @@ impl Storage {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(directory).map_err(file_error)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).open(path).map_err(file_error)?;
+        create(path).map_err(file_error)?;
+        let length = path.metadata().map_err(file_error)?.len();
+        if (1..SMALLEST_DATABASE).contains(&length) {
+            return Err(StorageError::NotAStore(path.to_owned()));
+        }
 
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = Connection::open_with_flags(path, flags).map_err(StorageError::from);
@@ -106,8 +111,7 @@ impl Storage {
             .and_then(|connection| Self::prepare(connection, path))
             .map_err(|error| explain(error, path))?;
         // Not before it is known to be a store, and SQLite gives its WAL the same mode.
-        let mode = Permissions::from_mode(0o600);
-        file.set_permissions(mode).map_err(file_error)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(file_error)?;
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(file_error)?;
@@ -188,6 +192,16 @@ impl Storage {
     }
 }
 
+/// Makes an empty file if there is none. One that is there is not opened: closing it again would
+/// drop the locks that SQLite holds on it in this process (POSIX locks are the process's).
+fn create(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Gives SQLite's two answers to a wrong file their names.
 fn explain(error: StorageError, path: &Path) -> StorageError {
     match error {
@@ -240,18 +254,21 @@ mod tests {
     fn a_file_of_somebody_else_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let text = directory.path().join("text");
-        std::fs::write(&text, "x".repeat(5000)).unwrap();
-        assert!(matches!(
-            Storage::open(&text),
-            Err(StorageError::NotAStore(_))
-        ));
-        assert_eq!(std::fs::read_to_string(&text).unwrap(), "x".repeat(5000));
+        for length in [1, 5, 99, 100, 511, 512, 5000] {
+            std::fs::write(&text, "x".repeat(length)).unwrap();
+            let opened = Storage::open(&text).map(drop);
+            assert!(
+                matches!(opened, Err(StorageError::NotAStore(_))),
+                "{length}: {opened:?}"
+            );
+            let after = std::fs::read_to_string(&text).unwrap();
+            assert_eq!(after, "x".repeat(length));
+            assert_eq!(mode(&text), 0o644);
+        }
 
         let other = directory.path().join("other");
         let connection = Connection::open(&other).unwrap();
-        connection
-            .execute_batch("CREATE TABLE theirs (x) STRICT")
-            .unwrap_or_else(|_| connection.execute_batch("CREATE TABLE theirs (x)").unwrap());
+        connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
         drop(connection);
         let before = std::fs::read(&other).unwrap();
         assert!(matches!(

@@ -1,0 +1,164 @@
+//! A service with one pool and one identity, and another client that changes the same data.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws_credential_types::Credentials;
+use aws_sdk_cognitosync::types::{Operation, RecordPatch};
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use cognitofs::server::http::router;
+use cognitofs::server::service::Service;
+use cognitofs::server::storage::Storage;
+use cognitofs::wire::names::{IdentityId, PoolId};
+use tokio::runtime::Runtime;
+
+use super::mounted::Mounted;
+use super::tap::{Tap, Trouble};
+use crate::local_service::{ids, now};
+
+pub struct Bed {
+    pub service: Arc<Service>,
+    pub address: SocketAddr,
+    pub pool: PoolId,
+    pub identity: IdentityId,
+    pub directory: tempfile::TempDir,
+    tap: Arc<Tap>,
+    runtime: Runtime,
+}
+
+impl Bed {
+    pub fn new() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (pool, identity) = ids();
+        let service = Arc::new(Service::new(Storage::in_memory().unwrap()));
+        service.add_identity_pool(&pool, "test", now()).unwrap();
+        service.add_identity(&pool, &identity, now()).unwrap();
+        let tap = Arc::new(Tap::default());
+        let tapped = tap.clone();
+        let pass = move |request: Request, next: Next| Tap::pass(tapped.clone(), request, next);
+        let app = router(service.clone()).layer(from_fn(pass));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        // Not under /tmp, where vim makes no backups.
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self {
+            service,
+            address,
+            pool,
+            identity,
+            directory,
+            tap,
+            runtime,
+        }
+    }
+
+    /// Mounts the identity's region with these options.
+    pub fn mount(&self, options: &str) -> Mounted {
+        Mounted::new(self, "cognito://us-east-1", options)
+    }
+
+    /// Returns the path of a dataset below a mount.
+    pub fn dataset(&self, mounted: &Mounted, dataset: &str) -> PathBuf {
+        let identity = mounted.path.join(self.pool.as_str()).join(self.identity.as_str());
+        identity.join(dataset)
+    }
+
+    /// Returns the calls made so far, without probes.
+    pub fn calls(&self) -> Vec<&'static str> {
+        let mut calls = self.tap.calls();
+        calls.retain(|call| *call != "probe");
+        calls
+    }
+
+    /// Returns the calls that `action` makes.
+    pub fn calls_of<T>(&self, action: impl FnOnce() -> T) -> (T, Vec<&'static str>) {
+        self.tap.clear();
+        let done = action();
+        (done, self.calls())
+    }
+
+    pub fn trouble(&self, operation: &'static str, trouble: Trouble, after: usize, times: usize) {
+        self.tap.trouble(operation, trouble, after, times);
+    }
+
+    pub fn calm(&self) {
+        self.tap.calm();
+    }
+
+    pub fn sdk(&self) -> aws_sdk_cognitosync::Client {
+        let developer = self.service.developer_credentials();
+        let credentials = Credentials::new(
+            &developer.access_key_id,
+            &developer.secret_key,
+            None,
+            None,
+            "test",
+        );
+        let config = aws_sdk_cognitosync::Config::builder()
+            .behavior_version_latest()
+            .region(aws_sdk_cognitosync::config::Region::new("us-east-1"))
+            .endpoint_url(format!("http://{}", self.address))
+            .credentials_provider(credentials)
+            .build();
+        aws_sdk_cognitosync::Client::from_conf(config)
+    }
+
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Another client's view of a record; the outer None is a key the service never had, the
+    /// inner one a tombstone.
+    pub fn remote(&self, dataset: &str, key: &str) -> Option<Option<String>> {
+        let answer = self.list(dataset);
+        let record = answer.records().iter().find(|record| record.key() == Some(key))?;
+        Some(record.value().map(str::to_owned))
+    }
+
+    /// Another client's ListRecords.
+    pub fn list(
+        &self,
+        dataset: &str,
+    ) -> aws_sdk_cognitosync::operation::list_records::ListRecordsOutput {
+        let list = self.sdk().list_records();
+        let list = list.identity_pool_id(self.pool.as_str());
+        let list = list.identity_id(self.identity.as_str()).dataset_name(dataset);
+        self.block_on(list.send()).unwrap()
+    }
+
+    /// Another client's change of some records; None removes.
+    pub fn change(&self, dataset: &str, changes: &[(&str, Option<&str>)]) {
+        let listed = self.list(dataset);
+        let count = |key: &str| {
+            let mut records = listed.records().iter();
+            let record = records.find(|record| record.key() == Some(key));
+            record.map_or(0, |record| record.sync_count().unwrap_or(0))
+        };
+        let patches = changes.iter().map(|(key, value)| {
+            let op = match value {
+                Some(_) => Operation::Replace,
+                None => Operation::Remove,
+            };
+            let patch = RecordPatch::builder().op(op).key(*key).sync_count(count(key));
+            patch.set_value(value.map(str::to_owned)).build().unwrap()
+        });
+        let update = self.sdk().update_records();
+        let update = update.identity_pool_id(self.pool.as_str());
+        let update = update.identity_id(self.identity.as_str()).dataset_name(dataset);
+        let update = update.set_record_patches(Some(patches.collect()));
+        let update = update.sync_session_token(listed.sync_session_token().unwrap());
+        self.block_on(update.send()).unwrap();
+    }
+
+    /// Another client deletes a dataset.
+    pub fn delete(&self, dataset: &str) {
+        let delete = self.sdk().delete_dataset();
+        let delete = delete.identity_pool_id(self.pool.as_str());
+        let delete = delete.identity_id(self.identity.as_str()).dataset_name(dataset);
+        self.block_on(delete.send()).unwrap();
+    }
+}

@@ -1,0 +1,116 @@
+//! The local service on a socket, and the clients that talk to it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use cognitofs::server::http::serve;
+use cognitofs::server::service::{Lifetimes, Service};
+use cognitofs::server::storage::Storage;
+use cognitofs::wire::names::{IdentityId, PoolId};
+use cognitofs::wire::timestamp::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A service with one pool and one identity, serving until it is stopped or dropped.
+pub struct LocalService {
+    pub service: Arc<Service>,
+    pub address: SocketAddr,
+    pub pool: PoolId,
+    pub identity: IdentityId,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Timestamp::from_millis(i64::try_from(since.unwrap().as_millis()).unwrap())
+}
+
+pub fn ids() -> (PoolId, IdentityId) {
+    (
+        "us-east-1:00000000-0000-4000-8000-000000000001"
+            .parse()
+            .unwrap(),
+        "us-east-1:00000000-0000-4000-8000-000000000002"
+            .parse()
+            .unwrap(),
+    )
+}
+
+impl LocalService {
+    /// Serves from memory.
+    pub async fn start() -> Self {
+        Self::start_with(Storage::in_memory().unwrap(), Lifetimes::default()).await
+    }
+
+    /// Serves a file, which may have been served before.
+    pub async fn start_file(path: &Path) -> Self {
+        Self::start_with(Storage::open(path).unwrap(), Lifetimes::default()).await
+    }
+
+    pub async fn start_with(storage: Storage, lifetimes: Lifetimes) -> Self {
+        let (pool, identity) = ids();
+        let service = Arc::new(Service::with_lifetimes(storage, lifetimes));
+        // A store that was served before has them.
+        if service.add_identity_pool(&pool, "test", now()).is_ok() {
+            service.add_identity(&pool, &identity, now()).unwrap();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        Self {
+            task: tokio::spawn(serve(listener, service.clone(), shutdown)),
+            service,
+            address,
+            pool,
+            identity,
+            stop,
+        }
+    }
+
+    /// Stops serving and closes the store.
+    pub async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+
+    pub fn developer(&self) -> Credentials {
+        let developer = self.service.developer_credentials();
+        Credentials::new(
+            &developer.access_key_id,
+            &developer.secret_key,
+            None,
+            None,
+            "test",
+        )
+    }
+
+    pub fn sync(&self, credentials: Credentials) -> aws_sdk_cognitosync::Client {
+        use aws_sdk_cognitosync::config::{Builder, Region, retry::RetryConfig};
+        let config = Builder::new()
+            .endpoint_url(format!("http://{}", self.address))
+            .region(Region::new("us-east-1"))
+            .credentials_provider(credentials)
+            .retry_config(RetryConfig::disabled())
+            .build();
+        aws_sdk_cognitosync::Client::from_conf(config)
+    }
+
+    pub fn cognito_identity(&self, credentials: Credentials) -> aws_sdk_cognitoidentity::Client {
+        use aws_sdk_cognitoidentity::config::{Builder, Region, retry::RetryConfig};
+        let config = Builder::new()
+            .endpoint_url(format!("http://{}", self.address))
+            .region(Region::new("us-east-1"))
+            .credentials_provider(credentials)
+            .retry_config(RetryConfig::disabled())
+            .build();
+        aws_sdk_cognitoidentity::Client::from_conf(config)
+    }
+}

@@ -1,0 +1,10 @@
+//! The test bed: the local service in this process, behind a tap that counts calls and makes
+//! trouble, and real mounts of it by the real program.
+
+mod bed;
+mod mounted;
+mod tap;
+
+pub use bed::Bed;
+pub use mounted::{Mounted, is_mounted, program, run, shell};
+pub use tap::Trouble;

@@ -1,0 +1,132 @@
+//! Between the clients and the service: every call is noted by its name, and some meet trouble.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is never answered.
+    Hang,
+    /// It is carried out, and the connection breaks before the answer.
+    LoseAnswer,
+    /// The connection breaks before it is carried out.
+    LoseCall,
+    /// It is answered with this status and nothing else.
+    Status(u16),
+    /// It is answered late.
+    Slow(Duration),
+}
+
+struct Wanted {
+    operation: &'static str,
+    trouble: Trouble,
+    /// How many calls pass before it strikes.
+    after: usize,
+    /// How many calls it strikes.
+    times: usize,
+}
+
+#[derive(Default)]
+pub struct Tap {
+    calls: Mutex<Vec<&'static str>>,
+    wanted: Mutex<Vec<Wanted>>,
+}
+
+impl Tap {
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    pub fn clear(&self) {
+        self.calls.lock().unwrap().clear();
+    }
+
+    /// Makes trouble for `times` calls of `operation`, or of any for `*`, after letting `after`
+    /// pass.
+    pub fn trouble(&self, operation: &'static str, trouble: Trouble, after: usize, times: usize) {
+        self.wanted.lock().unwrap().push(Wanted {
+            operation,
+            trouble,
+            after,
+            times,
+        });
+    }
+
+    pub fn calm(&self) {
+        self.wanted.lock().unwrap().clear();
+    }
+
+    fn strike(&self, operation: &str) -> Option<Trouble> {
+        let mut wanted = self.wanted.lock().unwrap();
+        let meant = |wanted: &&mut Wanted| {
+            (wanted.operation == "*" || wanted.operation == operation) && wanted.times > 0
+        };
+        let wanted = wanted.iter_mut().find(meant)?;
+        if wanted.after > 0 {
+            wanted.after -= 1;
+            return None;
+        }
+        wanted.times -= 1;
+        Some(wanted.trouble)
+    }
+
+    pub async fn pass(tap: Arc<Self>, request: Request, next: Next) -> Response {
+        let operation = name(&request);
+        tap.calls.lock().unwrap().push(operation);
+        match tap.strike(operation) {
+            None => next.run(request).await,
+            Some(Trouble::Hang) => std::future::pending().await,
+            Some(Trouble::LoseCall) => broken(),
+            Some(Trouble::LoseAnswer) => {
+                next.run(request).await;
+                broken()
+            }
+            Some(Trouble::Status(status)) => {
+                StatusCode::from_u16(status).unwrap().into_response()
+            }
+            Some(Trouble::Slow(pause)) => {
+                tokio::time::sleep(pause).await;
+                next.run(request).await
+            }
+        }
+    }
+}
+
+/// An answer whose body breaks off, which closes the connection.
+fn broken() -> Response {
+    let error = std::io::Error::other("the tap is closed");
+    Body::from_stream(futures_util::stream::iter([Err::<Vec<u8>, _>(error)])).into_response()
+}
+
+/// The operation of a request, by its route.
+fn name(request: &Request) -> &'static str {
+    if let Some(target) = request.headers().get("x-amz-target") {
+        return match target.to_str().unwrap().rsplit('.').next().unwrap() {
+            "ListIdentityPools" => "ListIdentityPools",
+            "ListIdentities" => "ListIdentities",
+            "DescribeIdentity" => "DescribeIdentity",
+            "GetId" => "GetId",
+            "GetCredentialsForIdentity" => "GetCredentialsForIdentity",
+            other => panic!("unexpected {other}"),
+        };
+    }
+    let segments = request.uri().path().trim_matches('/').split('/').count();
+    match (request.method().as_str(), segments) {
+        ("GET", 1) if request.uri().path() == "/" => "probe",
+        ("GET", 1) => "ListIdentityPoolUsage",
+        ("GET", 4) => "DescribeIdentityUsage",
+        ("GET", 5) => "ListDatasets",
+        ("GET", 6) => "DescribeDataset",
+        ("DELETE", 6) => "DeleteDataset",
+        ("POST", 6) => "UpdateRecords",
+        ("GET", 7) => "ListRecords",
+        other => panic!("unexpected {other:?}"),
+    }
+}

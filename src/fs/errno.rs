@@ -23,7 +23,7 @@ pub fn errno(error: &Error) -> i32 {
         Error::BadHandle => libc::EBADF,
         Error::Store(error) => match error.kind() {
             ErrorKind::NotFound => libc::ENOENT,
-            ErrorKind::Denied => libc::EACCES,
+            ErrorKind::Denied | ErrorKind::Unauthenticated => libc::EACCES,
             ErrorKind::Stale => libc::ESTALE,
             ErrorKind::NotEmpty => libc::ENOTEMPTY,
             ErrorKind::Quota => libc::EDQUOT,

@@ -66,6 +66,7 @@ impl From<store::Error> for Error {
             store::ErrorKind::Stale => Self::Stale(error),
             store::ErrorKind::NotFound
             | store::ErrorKind::Denied
+            | store::ErrorKind::Unauthenticated
             | store::ErrorKind::NotEmpty
             | store::ErrorKind::Quota
             | store::ErrorKind::TooBig

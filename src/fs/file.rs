@@ -503,6 +503,11 @@ impl FileSystem {
                 tracing::error!(%error, path = self.path(ino, None), "not sent");
             }
         }
+        self.unsent()
+    }
+
+    /// Returns how many files have something unsent.
+    pub fn unsent(&self) -> usize {
         self.inodes().all_unsent().len()
     }
 }

@@ -206,6 +206,17 @@ impl Service {
         self.storage.write(|tx| tx.insert_pool(pool, name, now))
     }
 
+    /// Gives a store without pools one pool with one identity, so that there is somewhere to write.
+    pub fn furnish(&self, region: &Region, now: Timestamp) -> Result<(), StorageError> {
+        self.storage.together(|| {
+            if self.storage.read(|tx| tx.has_pools())? {
+                return Ok(());
+            }
+            let pool = self.create_identity_pool(region, "local", now)?;
+            self.add_identity(&pool, &new_id(region)?, now)
+        })
+    }
+
     /// Makes a guest's identity with a given id.
     pub fn add_identity(
         &self,

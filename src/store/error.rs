@@ -11,8 +11,10 @@ use crate::wire::fault::{Code, Fault};
 pub enum ErrorKind {
     /// There is no such pool, identity or dataset.
     NotFound,
-    /// The caller may not do that, or has no credentials.
+    /// The caller may not do that.
     Denied,
+    /// The service does not know the caller, or there are no credentials.
+    Unauthenticated,
     /// The record, or its dataset, is no longer what was shown here.
     Stale,
     /// A dataset that is to be deleted has records.
@@ -53,6 +55,7 @@ impl std::fmt::Display for Error {
         f.write_str(match self.kind {
             ErrorKind::NotFound => "not found",
             ErrorKind::Denied => "access denied",
+            ErrorKind::Unauthenticated => "not let in",
             ErrorKind::Stale => "changed elsewhere since it was shown here",
             ErrorKind::NotEmpty => "the dataset has records",
             ErrorKind::Quota => "a quota of the service is reached",
@@ -87,7 +90,7 @@ impl From<api::Error> for Error {
             api::Error::TimedOut { .. } => ErrorKind::TimedOut,
             api::Error::Unreachable { .. } => ErrorKind::Unreachable,
             api::Error::Broken { .. } | api::Error::Garbled { .. } => ErrorKind::Failed,
-            api::Error::NoCredentials { .. } => ErrorKind::Denied,
+            api::Error::NoCredentials { .. } => ErrorKind::Unauthenticated,
             api::Error::Unsayable(_) => ErrorKind::Invalid,
         };
         Self {
@@ -118,13 +121,12 @@ fn fault_kind(fault: &Fault) -> ErrorKind {
     }
     match fault.code {
         Code::ResourceNotFound => ErrorKind::NotFound,
-        Code::AccessDenied
-        | Code::ExpiredToken
+        Code::AccessDenied | Code::NotAuthorized => ErrorKind::Denied,
+        Code::ExpiredToken
         | Code::IncompleteSignature
         | Code::InvalidSignature
         | Code::MissingAuthenticationToken
-        | Code::NotAuthorized
-        | Code::UnrecognizedClient => ErrorKind::Denied,
+        | Code::UnrecognizedClient => ErrorKind::Unauthenticated,
         Code::LimitExceeded => ErrorKind::Quota,
         Code::InvalidParameter | Code::Serialization => ErrorKind::Invalid,
         Code::LambdaThrottled | Code::Throttling | Code::TooManyRequests => ErrorKind::Throttled,

@@ -63,7 +63,10 @@ impl Bed {
 
     /// Returns the path of a dataset below a mount.
     pub fn dataset(&self, mounted: &Mounted, dataset: &str) -> PathBuf {
-        let identity = mounted.path.join(self.pool.as_str()).join(self.identity.as_str());
+        let identity = mounted
+            .path
+            .join(self.pool.as_str())
+            .join(self.identity.as_str());
         identity.join(dataset)
     }
 
@@ -115,7 +118,10 @@ impl Bed {
     /// inner one a tombstone.
     pub fn remote(&self, dataset: &str, key: &str) -> Option<Option<String>> {
         let answer = self.list(dataset);
-        let record = answer.records().iter().find(|record| record.key() == Some(key))?;
+        let record = answer
+            .records()
+            .iter()
+            .find(|record| record.key() == Some(key))?;
         Some(record.value().map(str::to_owned))
     }
 
@@ -126,7 +132,9 @@ impl Bed {
     ) -> aws_sdk_cognitosync::operation::list_records::ListRecordsOutput {
         let list = self.sdk().list_records();
         let list = list.identity_pool_id(self.pool.as_str());
-        let list = list.identity_id(self.identity.as_str()).dataset_name(dataset);
+        let list = list
+            .identity_id(self.identity.as_str())
+            .dataset_name(dataset);
         self.block_on(list.send()).unwrap()
     }
 
@@ -143,12 +151,17 @@ impl Bed {
                 Some(_) => Operation::Replace,
                 None => Operation::Remove,
             };
-            let patch = RecordPatch::builder().op(op).key(*key).sync_count(count(key));
+            let patch = RecordPatch::builder()
+                .op(op)
+                .key(*key)
+                .sync_count(count(key));
             patch.set_value(value.map(str::to_owned)).build().unwrap()
         });
         let update = self.sdk().update_records();
         let update = update.identity_pool_id(self.pool.as_str());
-        let update = update.identity_id(self.identity.as_str()).dataset_name(dataset);
+        let update = update
+            .identity_id(self.identity.as_str())
+            .dataset_name(dataset);
         let update = update.set_record_patches(Some(patches.collect()));
         let update = update.sync_session_token(listed.sync_session_token().unwrap());
         self.block_on(update.send()).unwrap();
@@ -158,7 +171,9 @@ impl Bed {
     pub fn delete(&self, dataset: &str) {
         let delete = self.sdk().delete_dataset();
         let delete = delete.identity_pool_id(self.pool.as_str());
-        let delete = delete.identity_id(self.identity.as_str()).dataset_name(dataset);
+        let delete = delete
+            .identity_id(self.identity.as_str())
+            .dataset_name(dataset);
         self.block_on(delete.send()).unwrap();
     }
 }

@@ -76,7 +76,9 @@ impl Mounted {
     /// Counts the requests the kernel made so far, by operation if one is named.
     pub fn requests(&self, operation: Option<&str>) -> usize {
         let log = self.log();
-        let requests = log.lines().filter(|line| line.contains("TRACE cognitofs::fuse"));
+        let requests = log
+            .lines()
+            .filter(|line| line.contains("TRACE cognitofs::fuse"));
         let meant = |line: &&str| {
             operation.is_none_or(|name| line.contains(&format!("operation=\"{name}\"")))
         };
@@ -133,7 +135,9 @@ impl Drop for Mounted {
 pub fn is_mounted(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let path = path.to_str().unwrap();
-    mounts.lines().any(|line| line.split(' ').nth(1) == Some(path))
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some(path))
 }
 
 /// Runs a shell command in a directory.

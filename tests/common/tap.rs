@@ -88,9 +88,7 @@ impl Tap {
                 next.run(request).await;
                 broken()
             }
-            Some(Trouble::Status(status)) => {
-                StatusCode::from_u16(status).unwrap().into_response()
-            }
+            Some(Trouble::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
             Some(Trouble::Slow(pause)) => {
                 tokio::time::sleep(pause).await;
                 next.run(request).await

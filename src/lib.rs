@@ -3,4 +3,5 @@
 
 #![warn(unreachable_pub)]
 
+pub mod mount;
 pub mod wire;

@@ -3,5 +3,6 @@
 
 #![warn(unreachable_pub)]
 
+pub mod cli;
 pub mod mount;
 pub mod wire;

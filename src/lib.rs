@@ -4,8 +4,10 @@
 #![warn(unreachable_pub)]
 
 pub mod api;
+pub mod cli;
 pub mod fs;
 pub mod fuse;
+pub mod mount;
 pub mod server;
 pub mod store;
 pub mod sync;

@@ -4,7 +4,10 @@ mod common;
 #[path = "common/local_service.rs"]
 mod local_service;
 
+mod cli;
 mod dataset_model;
+mod mount;
+mod point;
 mod semantics;
 mod service_conformance;
 mod wire_vectors;

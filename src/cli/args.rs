@@ -1,0 +1,105 @@
+//! The commands and their arguments.
+//!
+//! Invariant: arguments that name files or sources may be any bytes; only what must be text is text.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::{options, values};
+
+/// Mounts Amazon Cognito Sync as a file system: identity pools, identities and datasets are
+/// directories, records are files.
+#[derive(Debug, Parser)]
+#[command(name = "cognitofs", version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Mount(MountArgs),
+    Umount(UmountArgs),
+    Demo(DemoArgs),
+    Serve(ServeArgs),
+    /// Print a completion script for a shell
+    Completions {
+        shell: Shell,
+    },
+}
+
+/// Mount a source on a directory, and return once it answers
+#[derive(Debug, clap::Args)]
+#[command(after_help = options::help())]
+pub struct MountArgs {
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Mount options, separated by commas
+    #[arg(short, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// cognito://REGION[/POOL[/IDENTITY[/DATASET]]], POOL[/IDENTITY[/DATASET]] or local:[FILE]
+    pub source: OsString,
+    /// A directory
+    pub mountpoint: PathBuf,
+}
+
+/// Send what is pending, then unmount
+#[derive(Debug, clap::Args)]
+pub struct UmountArgs {
+    /// How long to wait for what is pending
+    #[arg(long, value_name = "TIME", default_value = "30", value_parser = values::duration)]
+    pub timeout: Duration,
+    pub mountpoint: PathBuf,
+}
+
+/// Try it out: the local service, sample data and a mount in one command
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// A directory; by default one is made
+    pub mountpoint: Option<PathBuf>,
+}
+
+/// Run the local service alone, for any AWS SDK or the AWS CLI
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Where to listen; it must be on this machine
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8730", value_parser = loopback)]
+    pub listen: SocketAddr,
+    /// The file that holds the data (default: the one that local: means)
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "expected ADDRESS:PORT such as 127.0.0.1:8730")?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err("the local service is for this machine only: write 127.0.0.1:PORT".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_local_service_listens_on_this_machine_only() {
+        assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:80").is_ok());
+        assert!(loopback("0.0.0.0:80").is_err() && loopback("localhost").is_err());
+    }
+}

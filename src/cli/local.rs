@@ -1,0 +1,112 @@
+//! The local service inside this process: for `serve`, `demo` and `local:` sources.
+//!
+//! Invariant: it listens on loopback, and a store has at most one process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::Failure;
+use crate::api::Credentials;
+use crate::server::http;
+use crate::server::service::Service;
+use crate::server::storage::{Storage, StorageError};
+use crate::wire::names::Region;
+use crate::wire::timestamp::Timestamp;
+
+/// The region of a store's first pool, and of a `local:` source that names none.
+const REGION: &str = "us-east-1";
+
+/// A service that is being served.
+pub(super) struct LocalService {
+    pub(super) service: Arc<Service>,
+    pub(super) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl LocalService {
+    /// Opens a store, made if there is none, and serves it on `listen`; port 0 takes a free one.
+    pub(super) async fn start(store: &Path, listen: SocketAddr) -> Result<Self, Failure> {
+        let storage = Storage::open(store).map_err(|error| match error {
+            StorageError::InUse(path) => Failure::system(format!(
+                "{}: in use by another cognitofs process; use its mount or its service, or end it",
+                path.display()
+            )),
+            error => Failure::system(super::chain(&error)),
+        })?;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            Failure::system(format!(
+                "{listen}: {error}; --listen 127.0.0.1:0 takes a free port"
+            ))
+        })?;
+        let address = listener.local_addr().map_err(Failure::system)?;
+        let service = Arc::new(Service::new(storage));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        Ok(Self {
+            served: tokio::spawn(http::serve(listener, service.clone(), shutdown)),
+            service,
+            address,
+            stop,
+        })
+    }
+
+    /// Gives an empty store one pool with one identity, so that there is somewhere to write.
+    pub(super) fn furnish(&self) -> Result<(), Failure> {
+        self.service
+            .furnish(&default_region(), now())
+            .map_err(Failure::system)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns credentials that may do everything a developer may.
+    pub(super) fn credentials(&self) -> Credentials {
+        let developer = self.service.developer_credentials();
+        let (id, secret) = (&developer.access_key_id, &developer.secret_key);
+        Credentials::new(id, secret, None, None, "local store")
+    }
+
+    /// Returns the shell commands that point the AWS CLI and any SDK here.
+    pub(super) fn environment(&self) -> String {
+        let developer = self.service.developer_credentials();
+        [
+            ("AWS_ENDPOINT_URL_COGNITO_SYNC", self.url()),
+            ("AWS_ENDPOINT_URL_COGNITO_IDENTITY", self.url()),
+            ("AWS_ACCESS_KEY_ID", developer.access_key_id.clone()),
+            ("AWS_SECRET_ACCESS_KEY", developer.secret_key.clone()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+        ]
+        .map(|(name, value)| format!("export {name}={value}\n"))
+        .concat()
+            + "unset AWS_SESSION_TOKEN AWS_PROFILE\n"
+    }
+
+    /// Answers what has begun, and closes the store.
+    pub(super) async fn stop(self) {
+        let _ = self.stop.send(());
+        if let Ok(Err(error)) = self.served.await {
+            tracing::error!(%error, "the local service failed");
+        }
+    }
+}
+
+pub(super) fn default_region() -> Region {
+    REGION.parse().expect("a region")
+}
+
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,136 @@
+//! From a source and its options to a tree that was checked and can be mounted.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::runtime::Runtime;
+
+use super::local::{LocalService, default_region};
+use super::options::MountOptions;
+use super::source::{Place, Source};
+use super::{Failure, chain};
+use crate::api::{Client, ClientOptions, CredentialsSource, Endpoints};
+use crate::fs::{AttrOptions, FileSystem};
+use crate::fuse::Adapter;
+use crate::store::{ErrorKind, Store, StoreOptions};
+use crate::wire::names::{Region, Scope};
+
+/// What is served, and what keeps it going.
+pub(super) struct Tree {
+    fs: Arc<FileSystem>,
+    local: Option<LocalService>,
+    runtime: Runtime,
+}
+
+impl Tree {
+    /// Opens a source: its service, its credentials, and one call to see whether it is there.
+    ///
+    /// # Errors
+    /// One line with the cause. A listing that is denied is a warning only: paths that are named
+    /// may still work.
+    pub(super) fn open(source: &Source, options: &MountOptions) -> Result<Self, Failure> {
+        let runtime = Runtime::new().map_err(Failure::system)?;
+        let local = match &source.place {
+            Place::Cloud { .. } => None,
+            Place::Local { store } => {
+                let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let local = runtime.block_on(LocalService::start(store, any_port))?;
+                local.furnish()?;
+                Some(local)
+            }
+        };
+        Self::open_with(source, options, runtime, local)
+    }
+
+    /// Opens a source over a local service that is running already.
+    pub(super) fn open_with(
+        source: &Source,
+        options: &MountOptions,
+        runtime: Runtime,
+        local: Option<LocalService>,
+    ) -> Result<Self, Failure> {
+        let client = runtime.block_on(client(source, options, local.as_ref()))?;
+        let store = Store::new(
+            client,
+            StoreOptions {
+                ttl: options.ttl,
+                timeout: options.timeout,
+            },
+        );
+        let attrs = AttrOptions {
+            uid: options
+                .uid
+                .unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
+            gid: options
+                .gid
+                .unwrap_or_else(|| nix::unistd::getegid().as_raw()),
+            umask: options.umask,
+        };
+        let fs = Arc::new(FileSystem::new(store, &source.scope, attrs));
+        match runtime.block_on(fs.check()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                tracing::warn!("{}; paths that are named may still work", chain(&error));
+            }
+            Err(error) => {
+                return Err(Failure::mount(format!("{source}: {}", chain(&error))));
+            }
+        }
+        Ok(Self { fs, local, runtime })
+    }
+
+    /// Returns what answers the kernel.
+    pub(super) fn adapter(&self) -> Adapter {
+        Adapter::new(self.fs.clone(), self.runtime.handle().clone())
+    }
+
+    /// Sends what was closed and not sent yet, by `deadline`, and ends the service. Returns how
+    /// many files are left unsent.
+    pub(super) fn close(self, deadline: Instant) -> usize {
+        let unsent = self.runtime.block_on(async {
+            let drained = tokio::time::timeout_at(deadline.into(), self.fs.drain());
+            drained.await.unwrap_or_else(|_| self.fs.unsent())
+        });
+        if let Some(local) = self.local {
+            self.runtime.block_on(local.stop());
+        }
+        unsent
+    }
+}
+
+async fn client(
+    source: &Source,
+    options: &MountOptions,
+    local: Option<&LocalService>,
+) -> Result<Client, Failure> {
+    let region = region(source, options);
+    let explicit = match local {
+        Some(local) => Some(local.url()),
+        None => options.endpoint.as_ref().map(ToString::to_string),
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let endpoints = Endpoints::find(region.as_str(), explicit.as_deref(), variable);
+    let credentials = match local {
+        Some(local) => CredentialsSource::Fixed(local.credentials()),
+        None => CredentialsSource::chain(options.profile.as_deref())
+            .await
+            .map_err(|error| Failure::mount(chain(&error)))?,
+    };
+    Client::new(ClientOptions {
+        region,
+        endpoints: endpoints.map_err(Failure::usage)?,
+        credentials,
+    })
+    .map_err(|error| Failure::system(chain(&error)))
+}
+
+fn region(source: &Source, options: &MountOptions) -> Region {
+    if let Place::Cloud { region } = &source.place {
+        return region.clone();
+    }
+    match &source.scope {
+        Scope::Region => options.region.clone().unwrap_or_else(default_region),
+        Scope::Pool(pool) | Scope::Identity(pool, _) | Scope::Dataset(pool, _, _) => pool.region(),
+    }
+}

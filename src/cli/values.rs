@@ -1,0 +1,116 @@
+//! The values of options: users, durations, URLs.
+//!
+//! Invariant: an error says what was expected, for the option's name and the value to stand before.
+
+use std::time::Duration;
+
+use nix::unistd::{Group, User};
+use url::{Host, Url};
+
+use crate::wire::names::{Region, Scope};
+
+/// Keeps every sum of a moment and a time within what the clock can hold.
+const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
+
+pub(super) fn text(value: &str, expected: &str) -> Result<String, String> {
+    match value.trim() {
+        "" => Err(format!("expected {expected}")),
+        _ => Ok(value.to_owned()),
+    }
+}
+
+pub(super) fn user(value: &str) -> Result<u32, String> {
+    let named = || {
+        User::from_name(value)
+            .ok()
+            .flatten()
+            .map(|user| user.uid.as_raw())
+    };
+    let id = value.parse().ok().or_else(named);
+    id.ok_or_else(|| "there is no such user: write a name or a number".into())
+}
+
+pub(super) fn group(value: &str) -> Result<u32, String> {
+    let named = || {
+        Group::from_name(value)
+            .ok()
+            .flatten()
+            .map(|group| group.gid.as_raw())
+    };
+    let id = value.parse().ok().or_else(named);
+    id.ok_or_else(|| "there is no such group: write a name or a number".into())
+}
+
+pub(super) fn umask(value: &str) -> Result<u16, String> {
+    let octal = value.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mask = u16::from_str_radix(value, 8)
+        .ok()
+        .filter(|mask| octal && *mask <= 0o777);
+    mask.ok_or_else(|| "expected octal digits such as 022, at most 777".into())
+}
+
+pub(super) fn root(value: &str) -> Result<Scope, String> {
+    match value.parse() {
+        Ok(Scope::Region) => Err("expected POOL[/IDENTITY[/DATASET]]".into()),
+        Ok(scope) => Ok(scope),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(super) fn region(value: &str) -> Result<Region, String> {
+    value
+        .parse()
+        .map_err(|_| "expected a region such as us-east-1".into())
+}
+
+pub(super) fn endpoint(value: &str) -> Result<Url, String> {
+    let url = Url::parse(value)
+        .map_err(|error| format!("{error}: expected a URL such as https://example.com"))?;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Err("expected a URL such as https://example.com".into()),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("credentials do not belong in a URL, where others can read them".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("a URL without ? and # is expected".into());
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        "http" => Err("plain http would show the data to the network: use https".into()),
+        _ => Err("expected https, or http to this machine".into()),
+    }
+}
+
+pub(super) fn timeout(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        Duration::ZERO => Err("an operation needs some time: write 30s or so".into()),
+        time => Ok(time),
+    }
+}
+
+/// Reads `500ms`, `5s`, `2m`, `1h` or a whole number of seconds.
+pub(super) fn duration(value: &str) -> Result<Duration, String> {
+    let digits = value.len()
+        - value
+            .trim_start_matches(|digit: char| digit.is_ascii_digit())
+            .len();
+    let (number, unit) = value.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let number: Option<u64> = number.parse().ok().filter(|_| milliseconds > 0);
+    number
+        .and_then(|number| number.checked_mul(milliseconds))
+        .map(Duration::from_millis)
+        .filter(|time| *time <= MAX_TIME)
+        .ok_or_else(|| "expected a time such as 500ms, 5s or 2m, at most a year".into())
+}

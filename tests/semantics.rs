@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -36,6 +37,15 @@ fn rewrite(path: &Path, text: &str) -> std::io::Result<()> {
     drop(file.try_clone()?);
     file.write_all(text.as_bytes())?;
     close(file)
+}
+
+/// Waits until a file reads so: the kernel releases a file after close has returned.
+fn wait_for_text(path: &Path, expected: &str) {
+    let begun = Instant::now();
+    while fs::read_to_string(path).unwrap() != expected {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Closes a file and reports what close(2) returned, which dropping it would not.
@@ -90,8 +100,6 @@ fn s01_every_key_has_one_name_and_every_name_one_key() {
     assert_eq!(errno(fs::write(dataset.join(bad), "x")), libc::EILSEQ);
     assert_eq!(errno(fs::read(dataset.join(bad))), libc::EILSEQ);
 }
-
-use std::os::unix::ffi::OsStrExt;
 
 #[test]
 fn s01_cognito_is_reserved() {
@@ -425,7 +433,7 @@ fn s07_what_is_unsent_at_the_last_release_gives_way_to_the_remote_value() {
     bed.trouble("UpdateRecords", Trouble::Status(400), 0, usize::MAX);
     assert!(rewrite(&dataset.join("k"), "new").is_err());
     bed.calm();
-    assert_eq!(fs::read_to_string(dataset.join("k")).unwrap(), "old");
+    wait_for_text(&dataset.join("k"), "old");
     assert_eq!(bed.remote("data", "k"), Some(Some("old".to_owned())));
 }
 
@@ -813,7 +821,7 @@ fn s13_the_service_decides_quotas() {
     );
     assert_eq!(errno(rewrite(&identity.join("data/k"), &big)), libc::EDQUOT);
     assert_eq!(bed.remote("data", "k"), Some(Some("v".to_owned())));
-    assert_eq!(fs::read_to_string(identity.join("data/k")).unwrap(), "v");
+    wait_for_text(&identity.join("data/k"), "v");
     for n in 1..20 {
         bed.change(&format!("more{n}"), &[("k", Some("v"))]);
     }

@@ -20,6 +20,7 @@ pub fn errno(error: &Error) -> i32 {
         Error::TooBig => libc::EFBIG,
         Error::Superseded | Error::Stale(_) => libc::ESTALE,
         Error::Busy(_) => libc::EBUSY,
+        Error::Dropped => libc::EIO,
         Error::BadHandle => libc::EBADF,
         Error::Store(error) => match error.kind() {
             ErrorKind::NotFound => libc::ENOENT,

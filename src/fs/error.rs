@@ -43,6 +43,9 @@ pub enum Error {
     Busy(#[source] store::Error),
     #[error("{0}")]
     Invalid(&'static str),
+    /// The last writer closed a file that could not be sent.
+    #[error("what could not be sent is dropped; the file shows the service's value again")]
+    Dropped,
     #[error("the handle is not open")]
     BadHandle,
     #[error(transparent)]

@@ -198,6 +198,7 @@ impl FileSystem {
     /// Reads at most `size` bytes from `offset` on.
     pub fn read(&self, ino: Ino, offset: u64, size: u32) -> Result<Vec<u8>, Error> {
         let mut inodes = self.inodes();
+        let attached = inodes.get(ino).is_some_and(|node| node.attached);
         let record = record_of(&mut inodes, ino)?;
         let unsent = record.unsent.as_ref();
         let local = unsent.filter(|unsent| unsent.kind != UnsentKind::Times);
@@ -211,7 +212,8 @@ impl FileSystem {
             .min(bytes.len());
         let to = from.saturating_add(size as usize).min(bytes.len());
         let read = bytes[from..to].to_vec();
-        if local.is_none() {
+        // An older version that is still open is not what the name shows.
+        if local.is_none() && attached {
             let (id, base) = (record.id(), record.base);
             inodes.note_shown(id, base);
         }
@@ -257,8 +259,9 @@ impl FileSystem {
         self.push(ino, Extent::All).await
     }
 
-    /// Closes a handle. The last one sends what is left; what cannot be sent then is dropped, and
-    /// the file shows the remote value again.
+    /// Closes a handle. The last one that can write sends what no flush did; what cannot be sent
+    /// then is dropped, and the file shows the remote value again. What a flush could not send
+    /// is not tried again behind the back of a writer who was told.
     ///
     /// # Errors
     /// Why something was dropped. Nobody but the log hears of it.
@@ -266,13 +269,16 @@ impl FileSystem {
         let Some(file) = self.lock_files().remove(&handle) else {
             return Ok(());
         };
-        let last = {
+        let (last_writer, refused) = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, file.ino)?;
             record.writers = record.writers.saturating_sub(u32::from(file.write));
-            record.opens == 1
+            let unsent = record.unsent.as_ref();
+            let refused = unsent.is_some_and(|unsent| unsent.refused == Some(unsent.generation));
+            (file.write && record.writers == 0, refused)
         };
-        let sent = match last {
+        let sent = match last_writer {
+            true if refused => Err(Error::Dropped),
             true => self.push(file.ino, Extent::All).await,
             false => Ok(()),
         };
@@ -281,9 +287,12 @@ impl FileSystem {
             return sent;
         };
         record.opens = record.opens.saturating_sub(1);
-        if record.opens == 0 {
+        let last = record.opens == 0;
+        if last {
             record.content = None;
-            // Sent, or refused, or of a file that was removed.
+        }
+        // Refused, or of a file that was removed.
+        if last || (last_writer && sent.is_err() && record.writers == 0) {
             self.discard(&mut inodes, file.ino);
         }
         inodes.drop_if_unused(file.ino);
@@ -362,7 +371,13 @@ impl FileSystem {
             None => return Ok(()),
         };
         let _one_push = lock_gate(&gate, deadline).await?;
-        while let Some(push) = self.next_push(ino, extent)? {
+        loop {
+            let next = self
+                .next_push(ino, extent)
+                .inspect_err(|_| self.note_refused(ino));
+            let Some(push) = next? else {
+                return Ok(());
+            };
             let ticket = match push.attempt {
                 Some(ticket) => ticket,
                 None => push.dataset.submit(vec![push.change.clone()]),
@@ -376,11 +391,19 @@ impl FileSystem {
                 Err(Commit { error, ticket }) => {
                     let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
                     self.note_attempt(ino, attempt);
+                    self.note_refused(ino);
                     return Err(error.into());
                 }
             }
         }
-        Ok(())
+    }
+
+    fn note_refused(&self, ino: Ino) {
+        if let Some(record) = self.inodes().record_mut(ino)
+            && let Some(unsent) = &mut record.unsent
+        {
+            unsent.refused = Some(unsent.generation);
+        }
     }
 
     fn note_attempt(&self, ino: Ino, attempt: Option<(crate::sync::Ticket, Sent)>) {
@@ -573,6 +596,7 @@ fn begin(inodes: &mut Inodes, ino: Ino) -> Result<&mut Unsent, Error> {
                 modified: record.modified,
                 dated: false,
                 generation: 0,
+                refused: None,
                 attempt: None,
             });
         }

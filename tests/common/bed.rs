@@ -1,5 +1,6 @@
 //! A service with one pool and one identity, and another client that changes the same data.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use cognitofs::server::http::router;
 use cognitofs::server::service::Service;
 use cognitofs::server::storage::Storage;
 use cognitofs::wire::names::{IdentityId, PoolId};
+use cognitofs::wire::operation::Call;
+use cognitofs::wire::records::{ListRecords, Records};
 use tokio::runtime::Runtime;
 
 use super::mounted::Mounted;
@@ -114,15 +117,31 @@ impl Bed {
         self.runtime.block_on(future)
     }
 
-    /// Another client's view of a record; the outer None is a key the service never had, the
-    /// inner one a tombstone.
+    /// The service's view of a record; the outer None is a key it never had, the inner one a
+    /// tombstone. Asked without a client, as some clients cannot read every value.
     pub fn remote(&self, dataset: &str, key: &str) -> Option<Option<String>> {
-        let answer = self.list(dataset);
-        let record = answer
-            .records()
-            .iter()
-            .find(|record| record.key() == Some(key))?;
-        Some(record.value().map(str::to_owned))
+        let mut list = ListRecords {
+            pool: self.pool.clone(),
+            identity: self.identity.clone(),
+            dataset: dataset.parse().unwrap(),
+            last_sync_count: None,
+            next_token: None,
+            max_results: None,
+            sync_session_token: None,
+        };
+        let caller = self.service.developer("us-east-1".parse().unwrap());
+        loop {
+            let answer = self
+                .service
+                .call(&Call::ListRecords(list.clone()), &caller, now());
+            let answer: Records = serde_json::from_slice(&answer.unwrap()).unwrap();
+            let mut records = answer.records.into_iter();
+            if let Some(record) = records.find(|record| record.key.as_str() == Some(key)) {
+                return Some(record.value.map(|value| value.as_str().unwrap().to_owned()));
+            }
+            list.next_token = answer.next_token;
+            list.next_token.as_ref()?;
+        }
     }
 
     /// Another client's ListRecords.
@@ -141,11 +160,28 @@ impl Bed {
     /// Another client's change of some records; None removes.
     pub fn change(&self, dataset: &str, changes: &[(&str, Option<&str>)]) {
         let listed = self.list(dataset);
-        let count = |key: &str| {
-            let mut records = listed.records().iter();
-            let record = records.find(|record| record.key() == Some(key));
-            record.map_or(0, |record| record.sync_count().unwrap_or(0))
-        };
+        let mut counts = HashMap::new();
+        let list = self.sdk().list_records();
+        let list = list.identity_pool_id(self.pool.as_str());
+        let list = list
+            .identity_id(self.identity.as_str())
+            .dataset_name(dataset);
+        let mut next = None;
+        loop {
+            let page = list.clone().set_next_token(next);
+            let page = self.block_on(page.send()).unwrap();
+            for record in page.records() {
+                counts.insert(
+                    record.key().unwrap().to_owned(),
+                    record.sync_count().unwrap(),
+                );
+            }
+            next = page.next_token().map(str::to_owned);
+            if next.is_none() {
+                break;
+            }
+        }
+        let count = |key: &str| counts.get(key).copied().unwrap_or(0);
         let patches = changes.iter().map(|(key, value)| {
             let op = match value {
                 Some(_) => Operation::Replace,

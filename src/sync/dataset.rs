@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Group, Planned, plan_group};
-use super::change::{Base, Change, Shown, Ticket};
+use super::change::{Base, Change, Kind, Shown, Ticket};
 use super::conflict::Refusal;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::names::RecordKey;
@@ -463,7 +463,7 @@ impl DatasetState {
     }
 
     /// Looks in a fresh listing for patches whose answer was lost. An update is atomic: where one
-    /// patch of a group is found, all were applied.
+    /// patch of a group is known by its date, all were applied.
     fn resolve_unsure(&mut self) {
         let mut found = Vec::new();
         let mut lost = Vec::new();
@@ -471,9 +471,13 @@ impl DatasetState {
             let Some(patches) = group.unsure.take() else {
                 continue;
             };
-            let applied = patches
-                .iter()
-                .any(|patch| is_applied(patch, self.records.get(&patch.key)));
+            let found_all = || {
+                patches
+                    .iter()
+                    .map(|patch| evidence(group, patch, self.records.get(&patch.key)))
+            };
+            let applied = found_all().any(|evidence| evidence == Evidence::Signed)
+                || found_all().all(|evidence| evidence != Evidence::None);
             if applied {
                 found.push(group.ticket);
             } else if !group.awaited {
@@ -552,16 +556,36 @@ impl DatasetState {
 /// Far enough back that no `ttl` in use calls it fresh.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns whether a patch whose answer was lost is in the listed record.
-fn is_applied(patch: &RecordPatch, remote: Option<&Remote>) -> bool {
-    let Some(remote) = remote else {
-        return false;
+/// What a listed record says of a patch whose answer was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Evidence {
+    None,
+    /// It is as the patch would have it, which others may have made it too.
+    Alike,
+    /// It bears our own date to the millisecond, or begins with the whole text an append made.
+    Signed,
+}
+
+fn evidence(group: &Group, patch: &RecordPatch, remote: Option<&Remote>) -> Evidence {
+    let Some(remote) = remote.filter(|remote| remote.sync_count > patch.sync_count) else {
+        return Evidence::None;
     };
-    if remote.sync_count <= patch.sync_count {
-        return false;
+    let dated = patch.device_last_modified_date.is_some();
+    if dated && remote.device_date == patch.device_last_modified_date {
+        return Evidence::Signed;
     }
-    remote.value == patch.value
-        || (remote.device_date.is_some() && remote.device_date == patch.device_last_modified_date)
+    let appends =
+        |change: &Change| change.key == patch.key && matches!(change.kind, Kind::Append(_));
+    if group.changes.iter().any(appends)
+        && let (Some(theirs), Some(ours)) = (&remote.value, &patch.value)
+        && theirs.as_bytes().starts_with(ours.as_bytes())
+    {
+        return Evidence::Signed;
+    }
+    match remote.value == patch.value {
+        true => Evidence::Alike,
+        false => Evidence::None,
+    }
 }
 
 impl Remote {

@@ -481,26 +481,26 @@ impl Filesystem for Adapter {
             };
             let mut full = false;
             for entry in entries {
-                let number = entry_number(ino, &entry.name, entry.node);
-                // An entry without an inode is a name only; the kernel looks it up if it must.
-                let (given, attr, ttl) = match entry.node {
-                    EntryNode::Entry(found) => (number, file_attr(&found.attr), found.ttl),
-                    EntryNode::Known(_) | EntryNode::Unknown => {
-                        let attr = attr_of_type(number, entry.file_type);
-                        (INodeNo(0), attr, Duration::ZERO)
+                let (attr, ttl) = match entry.node {
+                    EntryNode::Entry(found) => (file_attr(&found.attr), found.ttl),
+                    // The kernel takes `.` and `..` for names only.
+                    EntryNode::Known(ino) => {
+                        let attr = attr_of_type(INodeNo(ino), entry.file_type);
+                        (attr, Duration::ZERO)
                     }
+                    EntryNode::Unknown => continue,
                 };
                 full = full
                     || reply.add(
-                        given,
+                        attr.ino,
                         entry.next_offset,
                         &entry.name,
                         &ttl,
                         &attr,
                         Generation(0),
                     );
-                if full && given != INodeNo(0) {
-                    operation.fs.forget(given.0, 1);
+                if full && matches!(entry.node, EntryNode::Entry(_)) {
+                    operation.fs.forget(attr.ino.0, 1);
                 }
             }
             reply.ok();

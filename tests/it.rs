@@ -10,4 +10,5 @@ mod mount;
 mod point;
 mod semantics;
 mod service_conformance;
+mod tools;
 mod wire_vectors;

@@ -2,8 +2,8 @@
 //! the real one, and what a caller may do.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -17,7 +17,7 @@ use cognitofs::server::http::serve;
 use cognitofs::server::service::Lifetimes;
 use cognitofs::server::storage::{Storage, StorageError};
 
-use crate::local_service::LocalService;
+use crate::local_service::{LocalService, client};
 
 const DATASET: &str = "settings";
 
@@ -516,58 +516,61 @@ async fn a_store_outlives_its_service() {
     assert!(reused.unwrap_err().is_invalid_parameter_exception());
 }
 
-const STORE: &str = "COGNITOFS_TEST_STORE";
-
-#[test]
-fn what_was_acknowledged_survives_kill_9() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("store");
-    let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture"])
-        .arg("service_conformance::write_until_killed")
-        .env(STORE, &path)
+/// Starts `cognitofs serve` on a store, and returns where it listens once it does.
+fn serve_store(path: &Path) -> (Child, String) {
+    let mut served = Command::new(env!("CARGO_BIN_EXE_cognitofs"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--store"])
+        .arg(path)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-    let mut counts = lines.filter_map(|line| {
-        let line = line.unwrap();
-        line.strip_prefix("acknowledged ")?.parse::<i64>().ok()
-    });
-    let mut acknowledged = counts.by_ref().take(20).last().unwrap();
-    let second = Storage::open(&path).map(drop);
-    assert!(matches!(second, Err(StorageError::InUse(_))), "{second:?}");
-    writer.kill().unwrap();
-    writer.wait().unwrap();
-    acknowledged = counts.last().unwrap_or(acknowledged);
-    assert!(acknowledged >= 20);
-
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let local = LocalService::start_file(&path).await;
-        let listed = Device::new(&local).list(0).await;
-        let count = listed.dataset_sync_count().unwrap();
-        // The write that was under way may have been finished.
-        assert!((acknowledged..=acknowledged + 1).contains(&count));
-        assert_eq!(listed.records()[0].sync_count(), Some(count));
-        assert_eq!(listed.records()[0].value(), Some(&*count.to_string()));
-    });
+    let lines = BufReader::new(served.stdout.as_mut().unwrap()).lines();
+    let prefix = "export AWS_ENDPOINT_URL_COGNITO_SYNC=";
+    let mut urls = lines.filter_map(|line| Some(line.unwrap().strip_prefix(prefix)?.to_owned()));
+    let url = urls.next().unwrap();
+    (served, url)
 }
 
 #[tokio::test]
-#[ignore = "the process that what_was_acknowledged_survives_kill_9 kills"]
-async fn write_until_killed() {
-    let Some(path) = std::env::var_os(STORE).map(PathBuf::from) else {
-        return;
-    };
+async fn what_was_acknowledged_survives_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
     let local = LocalService::start_file(&path).await;
-    // That this fails must not cost the lock.
-    assert!(matches!(Storage::open(&path), Err(StorageError::InUse(_))));
-    let device = Device::new(&local);
-    for count in 1..100_000_i64 {
-        let value = count.to_string();
-        let pushed = device.push(vec![replace("k", &value, count - 1)]).await;
-        assert_eq!(pushed.unwrap().records()[0].sync_count(), Some(count));
-        println!("acknowledged {count}");
+    let credentials = local.developer();
+    let mut device = Device::new(&local);
+    local.stop().await;
+
+    let (mut served, url) = serve_store(&path);
+    let second = Storage::open(&path).map(drop);
+    assert!(matches!(second, Err(StorageError::InUse(_))), "{second:?}");
+    device.client = client(&url, credentials);
+    let mut acknowledged = 0;
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(700));
+        served.kill().unwrap();
+        served.wait().unwrap();
+    });
+    loop {
+        let Ok(listed) = device.list_with(Some(0), None).await else {
+            break;
+        };
+        let token = listed.sync_session_token().unwrap();
+        let value = (acknowledged + 1).to_string();
+        let push = device.push_with(token, vec![replace("k", &value, acknowledged)]);
+        let Ok(pushed) = push.await else {
+            break;
+        };
+        acknowledged += 1;
+        assert_eq!(pushed.records()[0].sync_count(), Some(acknowledged));
     }
+    killer.join().unwrap();
+    assert!(acknowledged > 0);
+
+    let local = LocalService::start_file(&path).await;
+    let listed = Device::new(&local).list(0).await;
+    let count = listed.dataset_sync_count().unwrap();
+    // The write that was under way may have been finished.
+    assert!((acknowledged..=acknowledged + 1).contains(&count));
+    assert_eq!(listed.records()[0].sync_count(), Some(count));
+    assert_eq!(listed.records()[0].value(), Some(&*count.to_string()));
 }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use super::attr::FileType;
 use super::error::Error;
 use super::inode::{Ino, ROOT};
-use super::lookup::{Entry, FileSystem, Found, Place, check_length, dataset_name, reconcile};
+use super::lookup::{
+    Entry, FileSystem, Found, ID_TTL, Place, check_length, dataset_name, reconcile,
+};
 use super::name::{encode, encode_text};
 use super::node::{DatasetNode, NodeKind};
-use crate::store::{self, Dataset, Identity};
+use crate::store::{self, Dataset, DatasetEntry, Identity};
 use crate::wire::names::{DatasetName, PoolId, RecordKey};
 
 /// One entry of a directory.
@@ -30,7 +32,7 @@ pub struct DirEntry {
 pub enum EntryNode {
     /// Given to the kernel with its attributes.
     Entry(Entry),
-    /// Not looked up: any number will do.
+    /// Not asked for, or gone since the directory was opened.
     Unknown,
     /// `.` or `..`.
     Known(Ino),
@@ -45,7 +47,7 @@ pub struct DirHandle {
 
 #[derive(Debug)]
 enum Cursor {
-    Datasets(Vec<DatasetName>),
+    Datasets(Vec<DatasetEntry>),
     Records(Vec<(String, Option<RecordKey>)>),
     Pages(Pages),
 }
@@ -75,7 +77,7 @@ impl FileSystem {
             Place::Region | Place::Pool(_) => Cursor::Pages(Pages::default()),
             Place::Identity(identity) => {
                 let datasets = identity.datasets(self.deadline()).await?;
-                Cursor::Datasets(datasets.into_iter().map(|entry| entry.name).collect())
+                Cursor::Datasets(datasets)
             }
             Place::Dataset(dataset) => {
                 self.refresh(dataset).await?;
@@ -134,22 +136,32 @@ impl FileSystem {
         let mut cursor = directory.cursor.lock().await;
         let from = offset.saturating_sub(DOTS);
         match &mut *cursor {
-            Cursor::Datasets(names) => {
-                let batch = names.iter().enumerate().skip(clamp(from)).take(BATCH);
-                for (at, name) in batch {
-                    let name = encode_text(name.as_str());
-                    entries.push(entry(name, at as u64, FileType::Directory));
+            Cursor::Datasets(datasets) => {
+                let Place::Identity(identity) = &directory.place else {
+                    return Err(Error::BadHandle);
+                };
+                let batch = datasets.iter().enumerate().skip(clamp(from)).take(BATCH);
+                for (at, dataset) in batch {
+                    let name = encode_text(dataset.name.as_str());
+                    let mut entry = entry(name, at as u64, FileType::Directory);
+                    if plus {
+                        entry.node = self.dataset_entry(ino, &entry.name, identity, dataset);
+                    }
+                    entries.push(entry);
                 }
             }
             Cursor::Records(names) => {
                 let Place::Dataset(dataset) = &directory.place else {
                     return Err(Error::BadHandle);
                 };
+                if plus && !dataset.is_listed() {
+                    self.refresh(dataset).await?;
+                }
                 let batch = names.iter().enumerate().skip(clamp(from)).take(BATCH);
                 for (at, (name, key)) in batch {
                     let mut entry = entry(name.clone(), at as u64, FileType::Regular);
-                    if let (true, Some(key)) = (plus, key) {
-                        entry.node = self.record_entry(ino, name, dataset, key);
+                    if plus {
+                        entry.node = self.record_entry(ino, name, dataset, key.as_ref());
                     }
                     entries.push(entry);
                 }
@@ -159,7 +171,11 @@ impl FileSystem {
                 let skip = clamp(from.saturating_sub(pages.at));
                 for (at, name) in pages.names.iter().enumerate().skip(skip) {
                     let at = pages.at + at as u64;
-                    entries.push(entry(name.clone(), at, FileType::Directory));
+                    let mut entry = entry(name.clone(), at, FileType::Directory);
+                    if plus {
+                        entry.node = self.id_entry(ino, name, &directory.place);
+                    }
+                    entries.push(entry);
                 }
             }
         }
@@ -179,18 +195,58 @@ impl FileSystem {
             .collect()
     }
 
+    fn id_entry(&self, parent: Ino, name: &str, place: &Place) -> EntryNode {
+        let kind = match place {
+            Place::Region => name.parse().ok().map(NodeKind::Pool),
+            Place::Pool(pool) => {
+                let id = name.parse().ok();
+                id.map(|id| NodeKind::Identity(self.store.identity(pool, &id)))
+            }
+            Place::Identity(_) | Place::Dataset(_) => None,
+        };
+        kind.map_or(EntryNode::Unknown, |kind| {
+            EntryNode::Entry(self.directory_entry(parent, name, kind, ID_TTL, 1))
+        })
+    }
+
+    fn dataset_entry(
+        &self,
+        parent: Ino,
+        name: &str,
+        identity: &Arc<Identity>,
+        listed: &DatasetEntry,
+    ) -> EntryNode {
+        let dataset = identity.dataset(&listed.name);
+        let ttl = match dataset.is_made() {
+            true => self.ttl(),
+            false => identity.freshness(),
+        };
+        let kind = NodeKind::Dataset(DatasetNode {
+            dataset,
+            modified: listed.modified,
+        });
+        EntryNode::Entry(self.directory_entry(parent, name, kind, ttl, 1))
+    }
+
     fn record_entry(
         &self,
         parent: Ino,
         name: &str,
         dataset: &Arc<Dataset>,
-        key: &RecordKey,
+        key: Option<&RecordKey>,
     ) -> EntryNode {
-        let Some(record) = dataset.record(key) else {
+        let listed = key.and_then(|key| Some((key, dataset.record(key)?)));
+        let mut inodes = self.inodes();
+        let ino = match listed {
+            Some((key, record)) => {
+                let key = key.clone();
+                Some(reconcile(&mut inodes, parent, name, dataset, key, &record))
+            }
+            None => inodes.child(parent, name),
+        };
+        let Some(ino) = ino else {
             return EntryNode::Unknown;
         };
-        let mut inodes = self.inodes();
-        let ino = reconcile(&mut inodes, parent, name, dataset, key.clone(), &record);
         inodes.looked_up(ino, 1);
         match inodes.get(ino) {
             Some(node) => EntryNode::Entry(Entry {
@@ -295,14 +351,7 @@ impl FileSystem {
             dataset: identity.make(dataset_name),
             modified: None,
         });
-        let mut inodes = self.inodes();
-        let ino = self.directory_node(&mut inodes, parent, name, kind);
-        inodes.looked_up(ino, 1);
-        let node = inodes.get(ino).expect("it was just found or made");
-        Entry {
-            attr: self.attr_of(ino, node),
-            ttl: self.store.options().ttl,
-        }
+        self.directory_entry(parent, name, kind, self.ttl(), 1)
     }
 
     /// Deletes a dataset that has no records, after one more look.

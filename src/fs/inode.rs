@@ -25,7 +25,7 @@ type RecordId = (IdentityId, DatasetName, RecordKey);
 #[derive(Debug)]
 pub(super) struct Inodes {
     nodes: HashMap<Ino, Node>,
-    names: HashMap<(Ino, Arc<str>), Ino>,
+    names: HashMap<Ino, HashMap<Arc<str>, Ino>>,
     last: Ino,
     /// Records with something unsent, under their directories; some may have been sent since.
     unsent: BTreeSet<(Ino, Ino)>,
@@ -75,7 +75,7 @@ impl Inodes {
     }
 
     pub(super) fn child(&self, parent: Ino, name: &str) -> Option<Ino> {
-        self.names.get(&(parent, name.into())).copied()
+        self.names.get(&parent)?.get(name).copied()
     }
 
     /// Takes note that a record has something unsent.
@@ -123,13 +123,13 @@ impl Inodes {
             kind,
         };
         self.nodes.insert(self.last, node);
-        self.names.insert((parent, name), self.last);
+        self.give_name(parent, name, self.last);
         self.last
     }
 
     /// Takes a node's name away; the node lives on while the kernel or a handle has it.
     pub(super) fn detach_name(&mut self, parent: Ino, name: &str) {
-        if let Some(ino) = self.names.remove(&(parent, name.into())) {
+        if let Some(ino) = self.take_name(parent, name) {
             if let Some(node) = self.nodes.get_mut(&ino) {
                 node.attached = false;
             }
@@ -143,8 +143,8 @@ impl Inodes {
             return;
         };
         let (parent, old_name) = (node.parent, node.name.clone());
-        if self.names.get(&(parent, old_name.clone())) == Some(&ino) {
-            self.names.remove(&(parent, old_name));
+        if self.child(parent, &old_name) == Some(ino) {
+            self.take_name(parent, &old_name);
         }
         self.detach_name(parent, new_name);
         let new_name: Arc<str> = new_name.into();
@@ -152,21 +152,34 @@ impl Inodes {
             node.name = new_name.clone();
             node.attached = true;
         }
-        self.names.insert((parent, new_name), ino);
+        self.give_name(parent, new_name, ino);
+    }
+
+    fn give_name(&mut self, parent: Ino, name: Arc<str>, ino: Ino) {
+        self.names.entry(parent).or_default().insert(name, ino);
+    }
+
+    fn take_name(&mut self, parent: Ino, name: &str) -> Option<Ino> {
+        let names = self.names.get_mut(&parent)?;
+        let ino = names.remove(name);
+        if names.is_empty() {
+            self.names.remove(&parent);
+        }
+        ino
     }
 
     /// Swaps two names of a directory.
     pub(super) fn exchange(&mut self, parent: Ino, one: &str, other: &str) {
-        let keys: [(Ino, Arc<str>); 2] = [(parent, one.into()), (parent, other.into())];
-        let [Some(first), Some(second)] = [&keys[0], &keys[1]].map(|key| self.names.remove(key))
+        let (Some(first), Some(second)) = (self.child(parent, one), self.child(parent, other))
         else {
             return;
         };
-        for (ino, key) in [second, first].into_iter().zip(keys) {
+        for (ino, name) in [(first, other), (second, one)] {
+            let name: Arc<str> = name.into();
             if let Some(node) = self.nodes.get_mut(&ino) {
-                node.name = key.1.clone();
+                node.name = name.clone();
             }
-            self.names.insert(key, ino);
+            self.give_name(parent, name, ino);
         }
     }
 
@@ -199,9 +212,9 @@ impl Inodes {
         if node.lookups > 0 || holds || ino == ROOT {
             return;
         }
-        let name = (node.parent, node.name.clone());
-        if self.names.get(&name) == Some(&ino) {
-            self.names.remove(&name);
+        let (parent, name) = (node.parent, node.name.clone());
+        if self.child(parent, &name) == Some(ino) {
+            self.take_name(parent, &name);
         }
         self.nodes.remove(&ino);
     }

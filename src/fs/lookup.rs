@@ -16,7 +16,7 @@ use crate::store::{self, Dataset, Freshness, Identity, Record, Store};
 use crate::wire::names::{DatasetName, PoolId, RecordKey, Scope};
 
 /// How long the kernel may take a pool or an identity for granted.
-const ID_TTL: Duration = Duration::from_secs(3600);
+pub(super) const ID_TTL: Duration = Duration::from_secs(3600);
 
 /// The mounted tree.
 #[derive(Debug)]
@@ -157,15 +157,17 @@ impl FileSystem {
         }
         match place {
             Place::Region => match name.parse::<PoolId>() {
-                Ok(pool) if pool.region() == *self.store.region() => {
-                    Ok(self.found_directory(parent, name, NodeKind::Pool(pool), ID_TTL, given))
-                }
+                Ok(pool) if pool.region() == *self.store.region() => Ok(Found::Entry(
+                    self.directory_entry(parent, name, NodeKind::Pool(pool), ID_TTL, given),
+                )),
                 _ => Ok(Found::Nothing(ID_TTL)),
             },
             Place::Pool(pool) => match name.parse() {
                 Ok(id) => {
                     let kind = NodeKind::Identity(self.store.identity(&pool, &id));
-                    Ok(self.found_directory(parent, name, kind, ID_TTL, given))
+                    Ok(Found::Entry(
+                        self.directory_entry(parent, name, kind, ID_TTL, given),
+                    ))
                 }
                 Err(_) => Ok(Found::Nothing(ID_TTL)),
             },
@@ -200,7 +202,9 @@ impl FileSystem {
             modified: dataset.modified(),
             dataset,
         });
-        Ok(self.found_directory(parent, name, kind, ttl, given))
+        Ok(Found::Entry(
+            self.directory_entry(parent, name, kind, ttl, given),
+        ))
     }
 
     async fn find_record(
@@ -253,30 +257,25 @@ impl FileSystem {
         Some(Entry { attr, ttl })
     }
 
-    fn found_directory(
+    /// Returns a directory's entry; the kernel is given the node `given` times.
+    pub(super) fn directory_entry(
         &self,
         parent: Ino,
         name: &str,
         kind: NodeKind,
         ttl: Duration,
         given: u64,
-    ) -> Found {
+    ) -> Entry {
         let mut inodes = self.inodes();
         let ino = self.directory_node(&mut inodes, parent, name, kind);
         inodes.looked_up(ino, given);
         let node = inodes.get(ino).expect("it was just found or made");
         let attr = self.attr_of(ino, node);
-        Found::Entry(Entry { attr, ttl })
+        Entry { attr, ttl }
     }
 
     /// Returns the inode of a directory, a new one if its name has none or another's.
-    pub(super) fn directory_node(
-        &self,
-        inodes: &mut Inodes,
-        parent: Ino,
-        name: &str,
-        kind: NodeKind,
-    ) -> Ino {
+    fn directory_node(&self, inodes: &mut Inodes, parent: Ino, name: &str, kind: NodeKind) -> Ino {
         if let Some(ino) = inodes.child(parent, name)
             && let Some(node) = inodes.get_mut(ino)
         {

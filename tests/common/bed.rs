@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use super::mounted::Mounted;
 use super::tap::{Tap, Trouble};
-use crate::local_service::{ids, now};
+use crate::local_service::{client, ids, now};
 
 pub struct Bed {
     pub service: Arc<Service>,
@@ -104,13 +104,7 @@ impl Bed {
             None,
             "test",
         );
-        let config = aws_sdk_cognitosync::Config::builder()
-            .behavior_version_latest()
-            .region(aws_sdk_cognitosync::config::Region::new("us-east-1"))
-            .endpoint_url(format!("http://{}", self.address))
-            .credentials_provider(credentials)
-            .build();
-        aws_sdk_cognitosync::Client::from_conf(config)
+        client(&format!("http://{}", self.address), credentials)
     }
 
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

@@ -93,14 +93,7 @@ impl LocalService {
     }
 
     pub fn sync(&self, credentials: Credentials) -> aws_sdk_cognitosync::Client {
-        use aws_sdk_cognitosync::config::{Builder, Region, retry::RetryConfig};
-        let config = Builder::new()
-            .endpoint_url(format!("http://{}", self.address))
-            .region(Region::new("us-east-1"))
-            .credentials_provider(credentials)
-            .retry_config(RetryConfig::disabled())
-            .build();
-        aws_sdk_cognitosync::Client::from_conf(config)
+        client(&format!("http://{}", self.address), credentials)
     }
 
     pub fn cognito_identity(&self, credentials: Credentials) -> aws_sdk_cognitoidentity::Client {
@@ -113,4 +106,15 @@ impl LocalService {
             .build();
         aws_sdk_cognitoidentity::Client::from_conf(config)
     }
+}
+
+pub fn client(url: &str, credentials: Credentials) -> aws_sdk_cognitosync::Client {
+    use aws_sdk_cognitosync::config::{Builder, Region, retry::RetryConfig};
+    let config = Builder::new()
+        .endpoint_url(url)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(credentials)
+        .retry_config(RetryConfig::disabled())
+        .build();
+    aws_sdk_cognitosync::Client::from_conf(config)
 }

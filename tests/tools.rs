@@ -117,7 +117,7 @@ fn rsync_there_and_back() {
     assert_eq!(remote(&bed, "new").as_deref(), Some("N"));
     // The second run finds nothing to do.
     let (said, calls) =
-        bed.calls_of(|| run(&dataset, &format!("rsync -ai {}/ ./", copy.display())));
+        bed.calls_of(|| run(&dataset, &format!("rsync -rtiO {}/ ./", copy.display())));
     assert_eq!(said, "");
     assert!(!calls.contains(&"UpdateRecords"), "{calls:?}");
 }
@@ -177,7 +177,8 @@ fn tools_report_a_refused_write() {
     let mounted = bed.mount("");
     let dataset = bed.dataset(&mounted, "data");
     let source = bed.directory.path().join("source");
-    fs::write(&source, "new\n").unwrap();
+    // Not of the old one's size: rsync would take it for the same.
+    fs::write(&source, "brand new\n").unwrap();
     let source = source.display().to_string();
     let mut commands = vec![
         format!("cp {source} k"),

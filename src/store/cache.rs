@@ -17,8 +17,10 @@ use crate::wire::pools::ListIdentityPoolUsage;
 
 /// How many identities are remembered as existing.
 const SEEN: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
-/// How many bytes of keys and values are kept before the datasets used longest ago are dropped.
+/// How many bytes are kept before the datasets listed longest ago are dropped.
 const KEPT_BYTES: usize = 64 * 1024 * 1024;
+/// What a dataset costs beside its keys and values.
+const DATASET_BYTES: usize = 1024;
 
 /// How remote data are treated.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +48,11 @@ pub struct Store {
     kept: Mutex<Kept>,
 }
 
-/// Which datasets hold records, used longest ago first.
+/// The datasets that hold records, listed longest ago first. They are kept alive here: the kernel
+/// forgets a file as soon as the network fails it, and then memory must serve.
 #[derive(Debug)]
 struct Kept {
-    datasets: LruCache<(IdentityId, DatasetName), (Weak<Dataset>, usize)>,
+    datasets: LruCache<(IdentityId, DatasetName), (Arc<Dataset>, usize)>,
     bytes: usize,
 }
 
@@ -171,16 +174,19 @@ impl Store {
         lock(&self.seen).put(identity.clone(), ());
     }
 
-    /// Takes note of how much a dataset holds, and drops the records of those used longest ago
+    /// Takes note of how much a dataset holds, and drops the records of those listed longest ago
     /// while more than the bound is kept. No dataset's lock may be held.
     pub(super) fn note_kept(&self, dataset: &Arc<Dataset>, bytes: usize) {
+        let bytes = bytes + DATASET_BYTES;
         let mut evicted = Vec::new();
         {
             let mut kept = lock(&self.kept);
-            let entry = (Arc::downgrade(dataset), bytes);
-            let before = kept.datasets.put(dataset.key(), entry);
+            let before = kept.datasets.put(dataset.key(), (dataset.clone(), bytes));
             kept.bytes += bytes;
-            kept.bytes -= before.map_or(0, |(_, bytes)| bytes);
+            if let Some((replaced, bytes)) = before {
+                kept.bytes -= bytes;
+                evicted.extend((!Arc::ptr_eq(&replaced, dataset)).then_some(replaced));
+            }
             while kept.bytes > KEPT_BYTES && kept.datasets.len() > 1 {
                 let Some((_, (oldest, bytes))) = kept.datasets.pop_lru() else {
                     break;
@@ -189,18 +195,8 @@ impl Store {
                 evicted.push(oldest);
             }
         }
-        for dataset in evicted.iter().filter_map(Weak::upgrade) {
+        for dataset in evicted {
             dataset.evict();
-        }
-    }
-
-    pub(super) fn note_dropped(&self, key: &(IdentityId, DatasetName)) {
-        let mut kept = lock(&self.kept);
-        let gone = kept.datasets.peek(key);
-        if gone.is_some_and(|(dataset, _)| dataset.strong_count() == 0)
-            && let Some((_, bytes)) = kept.datasets.pop(key)
-        {
-            kept.bytes -= bytes;
         }
     }
 }

@@ -430,12 +430,6 @@ impl Dataset {
     }
 }
 
-impl Drop for Dataset {
-    fn drop(&mut self) {
-        self.store().note_dropped(&self.key());
-    }
-}
-
 /// Whether an update's outcome is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {

@@ -76,14 +76,23 @@ impl Identity {
         !lock(&self.inner).made.is_empty()
     }
 
-    /// Lists the datasets, those made here among them. Within `ttl` the last listing serves. An
+    /// Lists the datasets, those made here among them. Within `ttl`, and while the service is
+    /// unreachable, the last listing serves. An
     /// identity nobody has seen whose listing is empty is checked once.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for an identity that does not exist.
     pub async fn datasets(&self, deadline: Instant) -> Result<Vec<DatasetEntry>, Error> {
         let listed = tokio::time::timeout_at(deadline.into(), self.listed(deadline));
-        let listed = listed.await.map_err(|_| ErrorKind::TimedOut)??;
+        let listed = match listed.await.map_err(|_| ErrorKind::TimedOut)? {
+            // What memory holds serves.
+            Err(error) if error.kind() == ErrorKind::Unreachable => {
+                let inner = lock(&self.inner);
+                let listed = inner.listed.as_ref().ok_or(error)?;
+                listed.datasets.clone()
+            }
+            result => result?,
+        };
         let mut entries = listed.to_vec();
         let inner = lock(&self.inner);
         for name in inner.made.keys() {
@@ -202,7 +211,11 @@ impl Identity {
                 false => Err(ErrorKind::NotFound.into()),
             };
         }
-        dataset.refresh(Freshness::Ttl, deadline).await?;
+        match dataset.refresh(Freshness::Ttl, deadline).await {
+            // What memory holds serves.
+            Err(error) if error.kind() == ErrorKind::Unreachable && dataset.is_listed() => {}
+            result => result?,
+        }
         if dataset.exists() {
             return Ok(dataset);
         }

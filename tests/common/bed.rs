@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn};
 use cognitofs::server::http::router;
 use cognitofs::server::service::Service;
 use cognitofs::server::storage::Storage;
+use cognitofs::wire::identity::{GetCredentialsForIdentity, IdentityCall, IdentityCredentials};
 use cognitofs::wire::names::{IdentityId, PoolId};
 use cognitofs::wire::operation::Call;
 use cognitofs::wire::records::{ListRecords, Records};
@@ -105,6 +106,20 @@ impl Bed {
             "test",
         );
         client(&format!("http://{}", self.address), credentials)
+    }
+
+    /// Returns the identity's own credentials.
+    pub fn user_credentials(&self) -> Credentials {
+        let call = IdentityCall::GetCredentialsForIdentity(GetCredentialsForIdentity {
+            identity_id: self.identity.clone(),
+            logins: None,
+            custom_role_arn: None,
+        });
+        let answer = self.service.identity_call(&call, None, now()).unwrap();
+        let answer: IdentityCredentials = serde_json::from_slice(&answer).unwrap();
+        let user = answer.credentials;
+        let token = Some(user.session_token);
+        Credentials::new(user.access_key_id, user.secret_key, token, None, "test")
     }
 
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

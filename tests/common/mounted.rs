@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
+use aws_credential_types::Credentials;
+
 use super::bed::Bed;
 
 /// How long a mount may take to come or to go before a test fails.
@@ -31,12 +33,30 @@ pub fn program(bed: &Bed) -> Command {
 
 impl Mounted {
     pub fn new(bed: &Bed, source: &str, options: &str) -> Self {
+        Self::start(bed, source, options, program(bed))
+    }
+
+    /// Mounts as somebody else than the developer.
+    pub fn with_credentials(
+        bed: &Bed,
+        source: &str,
+        options: &str,
+        credentials: &Credentials,
+    ) -> Self {
+        let mut command = program(bed);
+        command
+            .env("AWS_ACCESS_KEY_ID", credentials.access_key_id())
+            .env("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key())
+            .env("AWS_SESSION_TOKEN", credentials.session_token().unwrap());
+        Self::start(bed, source, options, command)
+    }
+
+    fn start(bed: &Bed, source: &str, options: &str, mut command: Command) -> Self {
         let count = fs::read_dir(bed.directory.path()).unwrap().count();
         let path = bed.directory.path().join(format!("mount{count}"));
         fs::create_dir(&path).unwrap();
         let log = bed.directory.path().join(format!("log{count}"));
         let endpoint = format!("endpoint=http://{}", bed.address);
-        let mut command = program(bed);
         command
             .args(["mount", "-f", "-o", &endpoint])
             .env("COGNITOFS_LOG", "cognitofs=trace")

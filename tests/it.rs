@@ -10,5 +10,6 @@ mod mount;
 mod point;
 mod semantics;
 mod service_conformance;
+mod sources;
 mod tools;
 mod wire_vectors;

@@ -196,7 +196,7 @@ impl Client {
         if !matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
             return;
         }
-        tracing::warn!(%error, "the service cannot be reached; probing until it is back");
+        tracing::info!(%error, "the service cannot be reached; probing until it is back");
         let transport = self.transport.clone();
         let urls = [Service::CognitoSync, Service::CognitoIdentity]
             .map(|service| format!("{}/", self.endpoints.url(service)));

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -21,6 +21,9 @@ use crate::wire::timestamp::Timestamp;
 /// The region of a store's first pool, and of a `local:` source that names none.
 const REGION: &str = "us-east-1";
 
+/// How long a store may be in use: after an umount its daemon needs a moment to close it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// A service that is being served.
 pub(super) struct LocalService {
     pub(super) service: Arc<Service>,
@@ -32,13 +35,7 @@ pub(super) struct LocalService {
 impl LocalService {
     /// Opens a store, made if there is none, and serves it on `listen`; port 0 takes a free one.
     pub(super) async fn start(store: &Path, listen: SocketAddr) -> Result<Self, Failure> {
-        let storage = Storage::open(store).map_err(|error| match error {
-            StorageError::InUse(path) => Failure::system(format!(
-                "{}: in use by another cognitofs process; use its mount or its service, or end it",
-                path.display()
-            )),
-            error => Failure::system(super::chain(&error)),
-        })?;
+        let storage = open(store).await?;
         let listener = TcpListener::bind(listen).await.map_err(|error| {
             Failure::system(format!(
                 "{listen}: {error}; --listen 127.0.0.1:0 takes a free port"
@@ -97,6 +94,27 @@ impl LocalService {
         let _ = self.stop.send(());
         if let Ok(Err(error)) = self.served.await {
             tracing::error!(%error, "the local service failed");
+        }
+    }
+}
+
+/// Opens a store; one that is in use may be let go by a process that is ending.
+async fn open(store: &Path) -> Result<Storage, Failure> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match Storage::open(store) {
+            Ok(storage) => return Ok(storage),
+            Err(StorageError::InUse(_)) if Instant::now() < patience => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(StorageError::InUse(path)) => {
+                return Err(Failure::system(format!(
+                    "{}: in use by another cognitofs process; use its mount or its service, \
+                     or end it",
+                    path.display()
+                )));
+            }
+            Err(error) => return Err(Failure::system(super::chain(&error))),
         }
     }
 }

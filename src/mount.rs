@@ -3,6 +3,7 @@
 //! It knows `fuser` and nothing of the service. Invariant: however a session ends, no mount is left
 //! behind without a daemon, and none that somebody else made since is touched.
 
+use std::ffi::OsStr;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,9 +12,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fuser::{Config, Filesystem, MountOption, Notifier, SessionACL};
+use fuser::{Config, Filesystem, INodeNo, MountOption, Notifier, SessionACL};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
+
+use crate::fs::Invalidated;
 
 pub mod os;
 mod point;
@@ -265,9 +268,19 @@ impl Session {
         &self.path
     }
 
-    /// Returns what tells the kernel of changes.
-    pub fn notifier(&self) -> Notifier {
-        self.notifier.clone()
+    /// Has the kernel forget names of directories as they come, from a thread that serves no
+    /// request: the kernel may hold one back until it is answered.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn forget_names(&self, names: Receiver<Invalidated>) -> io::Result<()> {
+        let notifier = self.notifier.clone();
+        spawn("invalidate", move || {
+            for Invalidated { directory, name } in names {
+                // A name the kernel does not have is forgotten already.
+                let _ = notifier.inval_entry(INodeNo(directory), OsStr::new(&name));
+            }
+        })
     }
 
     /// Returns what ends this session from another thread.

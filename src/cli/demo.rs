@@ -48,7 +48,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
         signals: true,
         ..SessionOptions::default()
     };
-    let session = mount::mount(tree.adapter(), &point, &options)?;
+    let session = tree.mount(&point, &options)?;
     let said = introduction(&directory.path, &store, &environment)?;
     let mut out = std::io::stdout();
     // Without a reader the mount is still of use.

@@ -124,7 +124,7 @@ fn bring_up(plan: &Plan, caller: Option<&Caller>) -> Result<(Session, Drain), Fa
     if caller.is_some_and(Caller::is_gone) {
         return Err(Failure::mount("given up"));
     }
-    let session = session::mount(tree.adapter(), &point, &plan.session_options())?;
+    let session = tree.mount(&point, &plan.session_options())?;
     let drain = Box::new(move |deadline| tree.close(deadline));
     Ok((session, drain))
 }

@@ -13,6 +13,7 @@ use super::{Failure, chain};
 use crate::api::{Client, ClientOptions, CredentialsSource, Endpoints};
 use crate::fs::{AttrOptions, FileSystem};
 use crate::fuse::Adapter;
+use crate::mount::{self, MountPoint, Session, SessionOptions};
 use crate::store::{ErrorKind, Store, StoreOptions};
 use crate::wire::names::{Region, Scope};
 
@@ -80,9 +81,18 @@ impl Tree {
         Ok(Self { fs, local, runtime })
     }
 
-    /// Returns what answers the kernel.
-    pub(super) fn adapter(&self) -> Adapter {
-        Adapter::new(self.fs.clone(), self.runtime.handle().clone())
+    /// Mounts the tree.
+    pub(super) fn mount(
+        &self,
+        point: &MountPoint,
+        options: &SessionOptions,
+    ) -> Result<Session, Failure> {
+        let adapter = Adapter::new(self.fs.clone(), self.runtime.handle().clone());
+        let session = mount::mount(adapter, point, options)?;
+        if let Some(names) = self.fs.take_invalidations() {
+            session.forget_names(names).map_err(Failure::system)?;
+        }
+        Ok(session)
     }
 
     /// Sends what was closed and not sent yet, by `deadline`, and ends the service. Returns how

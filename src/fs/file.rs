@@ -4,20 +4,21 @@
 //! and a flush of either sends the whole.
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::attr::{Attr, SetAttr, to_timestamp};
 use super::error::Error;
 use super::inode::{Ino, Inodes};
 use super::lookup::{Entry, FileSystem, Found, Place, check_length};
 use super::name::{Decoded, decode};
-use super::node::{NodeKind, RecordNode, Unsent, UnsentKind};
-use crate::store::{Commit, Dataset, ErrorKind, Freshness};
-use crate::sync::{Change, Kind, Landed, Shown};
-use crate::wire::names::{MAX_VALUE_CHARS, RecordKey};
+use super::node::{NodeKind, RecordNode};
+use super::push::Extent;
+use super::unsent::{UnsentKind, begin, check_size, date, take_back, truncate};
+use crate::store::Freshness;
+use crate::sync::Shown;
+use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
-use crate::wire::timestamp::Timestamp;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,14 +48,6 @@ pub(super) struct FileHandle {
     append: bool,
 }
 
-/// How much a push sends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    /// Not what creation and truncation by open alone did.
-    Flushable,
-    All,
-}
-
 impl FileSystem {
     fn lock_files(&self) -> MutexGuard<'_, HashMap<u64, FileHandle>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,8 +66,7 @@ impl FileSystem {
     /// [`Error::Superseded`] if a newer version has its name, so that the name is looked up again;
     /// [`Error::Unreadable`] for a value that is not Unicode, unless it is to be replaced.
     pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Opened, Error> {
-        self.load(ino).await?;
-        let mut inodes = self.inodes();
+        let mut inodes = self.loaded(ino).await?;
         let record = record_of(&mut inodes, ino)?;
         let unreadable = matches!(record.content, Some(Text::Surrogates(_)));
         if unreadable && record.unsent.is_none() && !flags.truncate {
@@ -109,35 +101,33 @@ impl FileSystem {
         }
     }
 
-    /// Gets a file's value into memory.
-    async fn load(&self, ino: Ino) -> Result<(), Error> {
-        let dataset = {
+    /// Gets a file's value into memory, and returns while it is there.
+    async fn loaded(&self, ino: Ino) -> Result<MutexGuard<'_, Inodes>, Error> {
+        let (dataset, key) = {
             let mut inodes = self.inodes();
             let attached = inodes.get(ino).is_some_and(|node| node.attached);
             let record = record_of(&mut inodes, ino)?;
-            if record.content.is_some() || record.unsent.is_some() {
-                return Ok(());
+            if record.has_text() {
+                return Ok(inodes);
             }
             if !attached {
                 return Err(Error::Superseded);
             }
-            record.dataset.clone()
+            (record.dataset.clone(), record.key.clone())
         };
         if !dataset.is_listed() {
             dataset.refresh(Freshness::Now, self.deadline()).await?;
         }
-        let key = match self.inodes().record(ino) {
-            Some(record) => record.key.clone(),
-            None => return Err(Error::Superseded),
-        };
         let listed = dataset.record(&key).ok_or(Error::Superseded)?;
         let mut inodes = self.inodes();
         let record = record_of(&mut inodes, ino)?;
-        if record.is_superseded_by(listed.base) {
-            return Err(Error::Superseded);
+        if !record.has_text() {
+            if record.is_superseded_by(listed.base) {
+                return Err(Error::Superseded);
+            }
+            record.content = listed.remote.value;
         }
-        record.content = listed.remote.value;
-        Ok(())
+        Ok(inodes)
     }
 
     /// Creates a file, or opens the one that is there. It is not sent before something is written
@@ -231,10 +221,13 @@ impl FileSystem {
         let end = unsent.text.len();
         let offset = match append {
             true => end,
-            false => usize::try_from(offset).map_err(|_| Error::TooBig)?,
+            false => usize::try_from(offset).unwrap_or(usize::MAX),
         };
-        let new_end = offset.checked_add(data.len()).ok_or(Error::TooBig)?;
-        check_size(&unsent.text, data, offset, new_end)?;
+        let new_end = offset.saturating_add(data.len());
+        if let Err(error) = check_size(&unsent.text, data, offset, new_end) {
+            take_back(&mut inodes, ino);
+            return Err(error);
+        }
         unsent.kind = match unsent.kind {
             UnsentKind::Times if append => UnsentKind::Append { from: end },
             UnsentKind::Append { from } if append => UnsentKind::Append { from },
@@ -299,33 +292,16 @@ impl FileSystem {
         sent
     }
 
-    /// Drops what could not be sent; the name leads to the remote version again.
-    fn discard(&self, inodes: &mut Inodes, ino: Ino) {
-        let Some(record) = inodes.record_mut(ino) else {
-            return;
-        };
-        let Some(unsent) = record.unsent.take() else {
-            return;
-        };
-        if let Some((ticket, _)) = unsent.attempt {
-            record.dataset.forget(ticket);
-        }
-        if let Some(node) = inodes.get(ino).filter(|node| node.attached) {
-            let (parent, name) = (node.parent, node.name.clone());
-            inodes.detach_name(parent, &name);
-        }
-    }
-
     /// Changes a file's size or mtime. With the file open for writing it goes with the next
     /// flush, else it is sent at once. Mode and owner are not stored, and asking is no error.
     pub async fn setattr(&self, ino: Ino, wanted: SetAttr) -> Result<Attr, Error> {
         let is_record = self.inodes().record(ino).is_some();
         if is_record && (wanted.size.is_some() || wanted.modified.is_some()) {
-            if wanted.size.is_some() {
-                self.load(ino).await?;
-            }
             let at_once = {
-                let mut inodes = self.inodes();
+                let mut inodes = match wanted.size {
+                    Some(_) => self.loaded(ino).await?,
+                    None => self.inodes(),
+                };
                 if let Some(size) = wanted.size {
                     truncate(&mut inodes, ino, size, true)?;
                 }
@@ -362,193 +338,6 @@ impl FileSystem {
             other => other,
         })
     }
-
-    /// Sends what is unsent in a file, one push of a file after another.
-    async fn push(&self, ino: Ino, extent: Extent) -> Result<(), Error> {
-        let deadline = self.deadline();
-        let gate = match self.inodes().record(ino) {
-            Some(record) => record.gate.clone(),
-            None => return Ok(()),
-        };
-        let _one_push = lock_gate(&gate, deadline).await?;
-        loop {
-            let next = self
-                .next_push(ino, extent)
-                .inspect_err(|_| self.note_refused(ino));
-            let Some(push) = next? else {
-                return Ok(());
-            };
-            let ticket = match push.attempt {
-                Some(ticket) => ticket,
-                None => push.dataset.submit(vec![push.change.clone()]),
-            };
-            match push.dataset.outcome(ticket, deadline).await {
-                Ok(landed) => self.land(ino, &push, landed),
-                // The attempt before this one was not made after all.
-                Err(Commit { ticket: None, .. }) if push.attempt.is_some() => {
-                    self.note_attempt(ino, None);
-                }
-                Err(Commit { error, ticket }) => {
-                    let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
-                    self.note_attempt(ino, attempt);
-                    self.note_refused(ino);
-                    return Err(error.into());
-                }
-            }
-        }
-    }
-
-    fn note_refused(&self, ino: Ino) {
-        if let Some(record) = self.inodes().record_mut(ino)
-            && let Some(unsent) = &mut record.unsent
-        {
-            unsent.refused = Some(unsent.generation);
-        }
-    }
-
-    fn note_attempt(&self, ino: Ino, attempt: Option<(crate::sync::Ticket, Sent)>) {
-        if let Some(record) = self.inodes().record_mut(ino)
-            && let Some(unsent) = &mut record.unsent
-        {
-            unsent.attempt = attempt;
-        }
-    }
-
-    /// Returns what of a file is to be sent now.
-    fn next_push(&self, ino: Ino, extent: Extent) -> Result<Option<Push>, Error> {
-        let mut inodes = self.inodes();
-        let attached = inodes.get(ino).is_some_and(|node| node.attached);
-        let record = record_of(&mut inodes, ino)?;
-        let sent_before = record.is_sent();
-        let Some(unsent) = &mut record.unsent else {
-            return Ok(None);
-        };
-        if !attached {
-            // Removed or replaced: what is written to it is seen by those who have it open.
-            return Ok(None);
-        }
-        if extent == Extent::Flushable && !unsent.flushable {
-            return Ok(None);
-        }
-        let text = std::str::from_utf8(&unsent.text).map_err(|_| Error::NotText)?;
-        let content = record.content.as_ref().and_then(Text::as_str);
-        let same = sent_before && unsent.kind != UnsentKind::Times && content == Some(text);
-        if same && !unsent.dated && unsent.attempt.is_none() {
-            record.unsent = None;
-            return Ok(None);
-        }
-        let kind = match unsent.kind {
-            UnsentKind::Whole => Kind::Whole(text.into()),
-            UnsentKind::Append { from } => match text.get(from..) {
-                Some(appended) => Kind::Append(appended.into()),
-                None => return Err(Error::NotText),
-            },
-            UnsentKind::Edit => Kind::Edit(text.into()),
-            UnsentKind::Times => Kind::Times,
-        };
-        let (attempt, sent) = match unsent.attempt.take() {
-            Some((ticket, sent)) => (Some(ticket), sent),
-            None => (
-                None,
-                Sent {
-                    generation: unsent.generation,
-                    text: text.into(),
-                },
-            ),
-        };
-        Ok(Some(Push {
-            dataset: record.dataset.clone(),
-            change: Change {
-                key: record.key.clone(),
-                base: unsent.base,
-                kind,
-                modified: unsent.modified,
-            },
-            attempt,
-            sent,
-        }))
-    }
-
-    /// A push was made: the file is the version it made, with what was written since.
-    fn land(&self, ino: Ino, push: &Push, landed: Vec<Landed>) {
-        let mut inodes = self.inodes();
-        let Some(landed) = landed.into_iter().next() else {
-            return;
-        };
-        let Some(record) = inodes.record_mut(ino) else {
-            return;
-        };
-        let Some(unsent) = &mut record.unsent else {
-            return;
-        };
-        let value = landed
-            .record
-            .as_ref()
-            .and_then(|remote| remote.value.as_ref());
-        let as_sent = unsent.kind == UnsentKind::Times
-            || value.and_then(Text::as_str) == Some(push.sent.text.as_ref());
-        if unsent.generation == push.sent.generation {
-            record.unsent = None;
-            if let Some(remote) = &landed.record {
-                record.show(remote, landed.base);
-            }
-        } else {
-            unsent.base = landed.base;
-            if let UnsentKind::Append { from } = &mut unsent.kind {
-                *from = push.sent.text.len();
-            }
-            record.base = landed.base;
-        }
-        if as_sent {
-            let id = record.id();
-            inodes.note_shown(id, landed.base);
-        } else if let Some(node) = inodes.get(ino)
-            && inodes
-                .record(ino)
-                .is_some_and(|record| record.unsent.is_none())
-        {
-            // More than was written here: what the kernel has cached is not the new version.
-            let (parent, name) = (node.parent, node.name.clone());
-            inodes.detach_name(parent, &name);
-        }
-    }
-
-    /// Sends what was closed and not sent yet, and returns how many files are left unsent.
-    pub async fn drain(&self) -> usize {
-        let closed: Vec<Ino> = {
-            let mut inodes = self.inodes();
-            let unsent = inodes.all_unsent();
-            let closed = |ino: &Ino| inodes.record(*ino).is_some_and(|record| record.opens == 0);
-            unsent.into_iter().filter(closed).collect()
-        };
-        for ino in closed {
-            if let Err(error) = self.push(ino, Extent::All).await {
-                tracing::error!(%error, path = self.path(ino, None), "not sent");
-            }
-        }
-        self.unsent()
-    }
-
-    /// Returns how many files have something unsent.
-    pub fn unsent(&self) -> usize {
-        self.inodes().all_unsent().len()
-    }
-}
-
-/// What a push sends of a file.
-struct Push {
-    dataset: Arc<Dataset>,
-    change: Change,
-    /// An earlier attempt whose outcome is not known.
-    attempt: Option<crate::sync::Ticket>,
-    sent: Sent,
-}
-
-/// Which state of a file was sent.
-#[derive(Clone, Debug)]
-pub(super) struct Sent {
-    generation: u64,
-    text: Arc<str>,
 }
 
 pub(super) fn record_of(inodes: &mut Inodes, ino: Ino) -> Result<&mut RecordNode, Error> {
@@ -557,109 +346,6 @@ pub(super) fn record_of(inodes: &mut Inodes, ino: Ino) -> Result<&mut RecordNode
         (Some(record), _) => Ok(record),
         (None, true) => Err(Error::IsADirectory),
         (None, false) => Err(Error::Superseded),
-    }
-}
-
-pub(super) async fn lock_gate(
-    gate: &Arc<tokio::sync::Mutex<()>>,
-    deadline: Instant,
-) -> Result<tokio::sync::OwnedMutexGuard<()>, Error> {
-    let locked = tokio::time::timeout_at(deadline.into(), gate.clone().lock_owned());
-    let timed_out = |_| Error::Store(ErrorKind::TimedOut.into());
-    locked.await.map_err(timed_out)
-}
-
-/// Returns a file's unsent state, begun now if there is none.
-fn begin(inodes: &mut Inodes, ino: Ino) -> Result<&mut Unsent, Error> {
-    let record = record_of(inodes, ino)?;
-    let bytes = record
-        .content
-        .as_ref()
-        .map_or(&[][..], Text::as_bytes)
-        .to_vec();
-    match &mut record.unsent {
-        Some(unsent) => {
-            if unsent.kind == UnsentKind::Times {
-                unsent.text = bytes;
-            }
-        }
-        None => {
-            let (id, looked_up) = (record.id(), record.base);
-            let base = inodes.base_of(&id, looked_up);
-            inodes.note_unsent(ino);
-            let record = record_of(inodes, ino)?;
-            record.unsent = Some(Unsent {
-                text: bytes,
-                kind: UnsentKind::Times,
-                base,
-                flushable: false,
-                modified: record.modified,
-                dated: false,
-                generation: 0,
-                refused: None,
-                attempt: None,
-            });
-        }
-    }
-    let record = record_of(inodes, ino)?;
-    record.unsent.as_mut().ok_or(Error::BadHandle)
-}
-
-/// Cuts or extends a file in memory. `flushable` is false for a truncation by open.
-fn truncate(inodes: &mut Inodes, ino: Ino, size: u64, flushable: bool) -> Result<(), Error> {
-    let unsent = begin(inodes, ino)?;
-    let size = usize::try_from(size).map_err(|_| Error::TooBig)?;
-    check_size(&unsent.text, &[], size, size)?;
-    unsent.kind = match unsent.kind {
-        UnsentKind::Whole => UnsentKind::Whole,
-        UnsentKind::Times if size == 0 => UnsentKind::Whole,
-        UnsentKind::Times | UnsentKind::Append { .. } | UnsentKind::Edit => UnsentKind::Edit,
-    };
-    unsent.text.resize(size, 0);
-    let was_flushable = unsent.flushable;
-    unsent.touch();
-    unsent.flushable = was_flushable || flushable;
-    Ok(())
-}
-
-/// Sets a file's mtime in memory.
-fn date(inodes: &mut Inodes, ino: Ino, modified: Timestamp) -> Result<(), Error> {
-    let unsent = begin(inodes, ino)?;
-    unsent.touch();
-    unsent.modified = modified;
-    unsent.dated = true;
-    Ok(())
-}
-
-impl Unsent {
-    /// It was changed just now.
-    fn touch(&mut self) {
-        self.modified = to_timestamp(SystemTime::now());
-        self.dated = false;
-        self.flushable = true;
-        self.generation += 1;
-    }
-}
-
-/// Checks how long a value would be after `data` is put at `offset`.
-fn check_size(text: &[u8], data: &[u8], offset: usize, new_end: usize) -> Result<(), Error> {
-    if new_end.max(text.len()) <= MAX_VALUE_CHARS {
-        return Ok(());
-    }
-    let chars = |bytes: &[u8]| bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
-    let before = &text[..offset.min(text.len())];
-    let gap = offset.saturating_sub(text.len());
-    let after = match data.is_empty() {
-        true => &[][..],
-        false => text.get(new_end..).unwrap_or_default(),
-    };
-    let total = chars(before)
-        .saturating_add(gap)
-        .saturating_add(chars(data))
-        .saturating_add(chars(after));
-    match total > MAX_VALUE_CHARS {
-        true => Err(Error::TooBig),
-        false => Ok(()),
     }
 }
 

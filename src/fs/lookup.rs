@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +29,15 @@ pub struct FileSystem {
     pub(super) files: Mutex<HashMap<u64, FileHandle>>,
     pub(super) directories: Mutex<HashMap<u64, Arc<DirHandle>>>,
     handles: AtomicU64,
+    invalidated: Sender<Invalidated>,
+    invalidations: Mutex<Option<Receiver<Invalidated>>>,
+}
+
+/// A name in a directory that leads elsewhere now, though the kernel was told how long it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalidated {
+    pub directory: Ino,
+    pub name: String,
 }
 
 /// A node the kernel was given.
@@ -67,6 +77,7 @@ impl FileSystem {
                 modified: None,
             }),
         };
+        let (invalidated, invalidations) = mpsc::channel();
         Self {
             store,
             attrs,
@@ -75,6 +86,8 @@ impl FileSystem {
             files: Mutex::default(),
             directories: Mutex::default(),
             handles: AtomicU64::new(1),
+            invalidated,
+            invalidations: Mutex::new(Some(invalidations)),
         }
     }
 
@@ -98,6 +111,21 @@ impl FileSystem {
             }
             Err(_) => Err(store::ErrorKind::Failed.into()),
         }
+    }
+
+    /// Returns the names the kernel is to forget, as they come. They can be taken once.
+    pub fn take_invalidations(&self) -> Option<Receiver<Invalidated>> {
+        let invalidations = self.invalidations.lock();
+        invalidations.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Has the kernel forget where a name leads.
+    pub(super) fn invalidate(&self, directory: Ino, name: &str) {
+        // Without a listener the kernel finds out when the name's time is over.
+        let _ = self.invalidated.send(Invalidated {
+            directory,
+            name: name.to_owned(),
+        });
     }
 
     pub(super) fn inodes(&self) -> MutexGuard<'_, Inodes> {

@@ -12,7 +12,9 @@ mod inode;
 mod lookup;
 mod name;
 mod node;
+mod push;
 mod rename;
+mod unsent;
 
 pub use attr::{Attr, AttrOptions, FileType, SetAttr, SpaceUsage};
 pub use directory::{DirEntry, DirHandle, EntryNode};
@@ -20,6 +22,6 @@ pub use errno::errno;
 pub use error::Error;
 pub use file::{OpenFlags, Opened};
 pub use inode::{Ino, ROOT};
-pub use lookup::{Entry, FileSystem, Found};
+pub use lookup::{Entry, FileSystem, Found, Invalidated};
 pub use name::{Decoded, NAME_MAX, decode, encode, encode_text};
 pub use rename::RenameMode;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::file::Sent;
 use super::inode::Ino;
+use super::unsent::{Unsent, UnsentKind};
 use crate::store::{Dataset, Identity};
-use crate::sync::{Base, Remote, Shown, Ticket};
+use crate::sync::{Base, Remote, Shown};
 use crate::wire::names::{PoolId, RecordKey};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -58,38 +58,6 @@ pub(super) struct RecordNode {
     pub(super) gate: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What was done to a file and not sent yet.
-#[derive(Debug)]
-pub(super) struct Unsent {
-    pub(super) text: Vec<u8>,
-    pub(super) kind: UnsentKind,
-    /// What had been shown when it began.
-    pub(super) base: Base,
-    /// Whether a flush sends it: creation and truncation by open alone wait for more.
-    pub(super) flushable: bool,
-    pub(super) modified: Timestamp,
-    /// Whether the mtime was set, not only moved by writing.
-    pub(super) dated: bool,
-    /// Rises with each change, so that a push knows what it did not send.
-    pub(super) generation: u64,
-    /// The generation that could not be sent, as its writer was told.
-    pub(super) refused: Option<u64>,
-    /// Where to ask what became of the last attempt, if it may have been made.
-    pub(super) attempt: Option<(Ticket, Sent)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnsentKind {
-    /// Created, or truncated to nothing before its first write.
-    Whole,
-    /// Only written at its end, which was here.
-    Append {
-        from: usize,
-    },
-    Edit,
-    Times,
-}
-
 impl RecordNode {
     pub(super) fn of_remote(
         dataset: Arc<Dataset>,
@@ -110,17 +78,7 @@ impl RecordNode {
         now: Timestamp,
     ) -> Self {
         let mut node = Self::empty(dataset, key, base, now);
-        node.unsent = Some(Unsent {
-            text: Vec::new(),
-            kind: UnsentKind::Whole,
-            base,
-            flushable: false,
-            modified: now,
-            dated: false,
-            generation: 0,
-            refused: None,
-            attempt: None,
-        });
+        node.unsent = Some(Unsent::new(UnsentKind::Whole, base, now));
         node
     }
 
@@ -151,6 +109,12 @@ impl RecordNode {
             0 => None,
             _ => remote.value.clone(),
         };
+    }
+
+    /// Returns whether the value, as this mount shows it, is in memory.
+    pub(super) fn has_text(&self) -> bool {
+        let unsent = self.unsent.as_ref();
+        self.content.is_some() || unsent.is_some_and(|unsent| unsent.kind != UnsentKind::Times)
     }
 
     /// Returns whether the service has, or had, the file's version.

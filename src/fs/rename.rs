@@ -5,10 +5,12 @@ use std::time::{Instant, SystemTime};
 
 use super::attr::to_timestamp;
 use super::error::Error;
-use super::file::{lock_gate, new_key, record_of};
+use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
 use super::lookup::{FileSystem, Found, Place, check_length};
-use super::node::{RecordNode, UnsentKind};
+use super::node::RecordNode;
+use super::push::lock_gate;
+use super::unsent::UnsentKind;
 use crate::store::{Dataset, ErrorKind};
 use crate::sync::{Base, Change, Kind, Landed};
 use crate::wire::names::RecordKey;

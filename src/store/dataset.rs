@@ -4,7 +4,7 @@
 //! At most one exchange with the service is under way for a dataset. The task that makes it lives
 //! only while there is something to do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ struct Inner {
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
     /// Outcomes that came when nobody waited any more.
     outcomes: HashMap<Ticket, Verdict>,
+    /// Tickets whose outcome nobody will ask for.
+    forgotten: HashSet<Ticket>,
 }
 
 /// A dataset of an identity.
@@ -154,7 +156,10 @@ impl Dataset {
 
     /// Drops the outcome of changes that nobody will ask for any more.
     pub fn forget(&self, ticket: Ticket) {
-        lock(&self.inner).outcomes.remove(&ticket);
+        let mut inner = lock(&self.inner);
+        if inner.outcomes.remove(&ticket).is_none() && inner.state.has(ticket) {
+            inner.forgotten.insert(ticket);
+        }
     }
 
     /// Returns how many bytes of keys and values, and how many records, it holds.
@@ -463,6 +468,9 @@ impl Inner {
                 Some(waiter) => waiter.send(verdict).err(),
                 None => Some(verdict),
             };
+            if self.forgotten.remove(&ticket) {
+                continue;
+            }
             if let Some(verdict) = unsent {
                 self.outcomes.insert(ticket, verdict);
             }

@@ -221,6 +221,11 @@ impl DatasetState {
         true
     }
 
+    /// Returns whether a group is still undecided.
+    pub fn has(&self, ticket: Ticket) -> bool {
+        self.position(ticket).is_some()
+    }
+
     /// Returns the groups that somebody waits for.
     pub fn awaited(&self) -> Vec<Ticket> {
         let awaited = self.staged.iter().filter(|group| group.awaited);

@@ -1,0 +1,243 @@
+//! Sending what was written: one push of a file after another, and what becomes of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::error::Error;
+use super::file::record_of;
+use super::inode::{Ino, Inodes};
+use super::lookup::FileSystem;
+use super::unsent::UnsentKind;
+use crate::store::{Commit, Dataset, ErrorKind};
+use crate::sync::{Change, Kind, Landed, Ticket};
+use crate::wire::text::Text;
+
+/// How much a push sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Not what creation and truncation by open alone did.
+    Flushable,
+    All,
+}
+
+/// What a push sends of a file.
+struct Push {
+    dataset: Arc<Dataset>,
+    change: Change,
+    /// An earlier attempt whose outcome is not known.
+    attempt: Option<Ticket>,
+    sent: Sent,
+}
+
+/// Which state of a file was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    generation: u64,
+    /// None if only the date was sent.
+    text: Option<Arc<str>>,
+}
+
+impl FileSystem {
+    /// Sends what is unsent in a file, one push of a file after another.
+    pub(super) async fn push(&self, ino: Ino, extent: Extent) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let gate = match self.inodes().record(ino) {
+            Some(record) => record.gate.clone(),
+            None => return Ok(()),
+        };
+        let _one_push = lock_gate(&gate, deadline).await?;
+        loop {
+            let next = self
+                .next_push(ino, extent)
+                .inspect_err(|_| self.note_refused(ino));
+            let Some(push) = next? else {
+                return Ok(());
+            };
+            let ticket = match push.attempt {
+                Some(ticket) => ticket,
+                None => push.dataset.submit(vec![push.change.clone()]),
+            };
+            match push.dataset.outcome(ticket, deadline).await {
+                Ok(landed) => self.land(ino, &push, landed),
+                // The attempt before this one was not made after all.
+                Err(Commit { ticket: None, .. }) if push.attempt.is_some() => {
+                    self.note_attempt(ino, None);
+                }
+                Err(Commit { error, ticket }) => {
+                    let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
+                    self.note_attempt(ino, attempt);
+                    self.note_refused(ino);
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn note_refused(&self, ino: Ino) {
+        if let Some(record) = self.inodes().record_mut(ino)
+            && let Some(unsent) = &mut record.unsent
+        {
+            unsent.refused = Some(unsent.generation);
+        }
+    }
+
+    fn note_attempt(&self, ino: Ino, attempt: Option<(Ticket, Sent)>) {
+        if let Some(record) = self.inodes().record_mut(ino)
+            && let Some(unsent) = &mut record.unsent
+        {
+            unsent.attempt = attempt;
+        }
+    }
+
+    /// Returns what of a file is to be sent now.
+    fn next_push(&self, ino: Ino, extent: Extent) -> Result<Option<Push>, Error> {
+        let mut inodes = self.inodes();
+        let attached = inodes.get(ino).is_some_and(|node| node.attached);
+        let record = record_of(&mut inodes, ino)?;
+        let sent_before = record.is_sent();
+        let Some(unsent) = &mut record.unsent else {
+            return Ok(None);
+        };
+        if !attached {
+            // Removed or replaced: what is written to it is seen by those who have it open.
+            return Ok(None);
+        }
+        if extent == Extent::Flushable && !unsent.flushable {
+            return Ok(None);
+        }
+        let times = unsent.kind == UnsentKind::Times;
+        let text = match times {
+            true => "",
+            false => std::str::from_utf8(&unsent.text).map_err(|_| Error::NotText)?,
+        };
+        let content = record.content.as_ref().and_then(Text::as_str);
+        let same = sent_before && !times && content == Some(text);
+        if same && !unsent.dated && unsent.attempt.is_none() {
+            record.unsent = None;
+            return Ok(None);
+        }
+        let kind = match unsent.kind {
+            UnsentKind::Whole => Kind::Whole(text.into()),
+            UnsentKind::Append { from } => match text.get(from..) {
+                Some(appended) => Kind::Append(appended.into()),
+                None => return Err(Error::NotText),
+            },
+            UnsentKind::Edit => Kind::Edit(text.into()),
+            UnsentKind::Times => Kind::Times,
+        };
+        let (attempt, sent) = match unsent.attempt.take() {
+            Some((ticket, sent)) => (Some(ticket), sent),
+            None => (
+                None,
+                Sent {
+                    generation: unsent.generation,
+                    text: (!times).then(|| text.into()),
+                },
+            ),
+        };
+        Ok(Some(Push {
+            dataset: record.dataset.clone(),
+            change: Change {
+                key: record.key.clone(),
+                base: unsent.base,
+                kind,
+                modified: unsent.modified,
+            },
+            attempt,
+            sent,
+        }))
+    }
+
+    /// A push was made: the file is the version it made, with what was written since.
+    fn land(&self, ino: Ino, push: &Push, landed: Vec<Landed>) {
+        let mut inodes = self.inodes();
+        let Some(landed) = landed.into_iter().next() else {
+            return;
+        };
+        let Some(record) = inodes.record_mut(ino) else {
+            return;
+        };
+        let Some(unsent) = &mut record.unsent else {
+            return;
+        };
+        let value = landed
+            .record
+            .as_ref()
+            .and_then(|remote| remote.value.as_ref());
+        let sent = push.sent.text.as_deref();
+        let as_sent = sent.is_none() || value.and_then(Text::as_str) == sent;
+        if unsent.generation == push.sent.generation {
+            record.unsent = None;
+            if let Some(remote) = &landed.record {
+                record.show(remote, landed.base);
+            }
+        } else {
+            unsent.base = landed.base;
+            if let (UnsentKind::Append { from }, Some(sent)) = (&mut unsent.kind, sent) {
+                *from = sent.len();
+            }
+            record.base = landed.base;
+        }
+        if as_sent {
+            let id = record.id();
+            inodes.note_shown(id, landed.base);
+        } else if let Some(node) = inodes.get(ino)
+            && inodes
+                .record(ino)
+                .is_some_and(|record| record.unsent.is_none())
+        {
+            // More than was written here: what the kernel has cached is not the new version.
+            let (parent, name) = (node.parent, node.name.clone());
+            inodes.detach_name(parent, &name);
+            self.invalidate(parent, &name);
+        }
+    }
+
+    /// Sends what was closed and not sent yet, and returns how many files are left unsent.
+    pub async fn drain(&self) -> usize {
+        let closed: Vec<Ino> = {
+            let mut inodes = self.inodes();
+            let unsent = inodes.all_unsent();
+            let closed = |ino: &Ino| inodes.record(*ino).is_some_and(|record| record.opens == 0);
+            unsent.into_iter().filter(closed).collect()
+        };
+        for ino in closed {
+            if let Err(error) = self.push(ino, Extent::All).await {
+                tracing::error!(%error, path = self.path(ino, None), "not sent");
+            }
+        }
+        self.unsent()
+    }
+
+    /// Returns how many files have something unsent.
+    pub fn unsent(&self) -> usize {
+        self.inodes().all_unsent().len()
+    }
+
+    /// Drops what could not be sent; the name leads to the remote version again.
+    pub(super) fn discard(&self, inodes: &mut Inodes, ino: Ino) {
+        let Some(record) = inodes.record_mut(ino) else {
+            return;
+        };
+        let Some(unsent) = record.unsent.take() else {
+            return;
+        };
+        if let Some((ticket, _)) = unsent.attempt {
+            record.dataset.forget(ticket);
+        }
+        if let Some(node) = inodes.get(ino).filter(|node| node.attached) {
+            let (parent, name) = (node.parent, node.name.clone());
+            inodes.detach_name(parent, &name);
+            self.invalidate(parent, &name);
+        }
+    }
+}
+
+pub(super) async fn lock_gate(
+    gate: &Arc<tokio::sync::Mutex<()>>,
+    deadline: Instant,
+) -> Result<tokio::sync::OwnedMutexGuard<()>, Error> {
+    let locked = tokio::time::timeout_at(deadline.into(), gate.clone().lock_owned());
+    let timed_out = |_| Error::Store(ErrorKind::TimedOut.into());
+    locked.await.map_err(timed_out)
+}

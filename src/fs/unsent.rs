@@ -1,0 +1,173 @@
+//! What was done to a file and not sent yet.
+
+use std::time::SystemTime;
+
+use super::attr::to_timestamp;
+use super::error::Error;
+use super::file::record_of;
+use super::inode::{Ino, Inodes};
+use super::push::Sent;
+use crate::sync::{Base, Ticket};
+use crate::wire::names::MAX_VALUE_CHARS;
+use crate::wire::timestamp::Timestamp;
+
+/// What was done to a file and not sent yet.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    pub(super) text: Vec<u8>,
+    pub(super) kind: UnsentKind,
+    /// What had been shown when it began.
+    pub(super) base: Base,
+    /// Whether a flush sends it: creation and truncation by open alone wait for more.
+    pub(super) flushable: bool,
+    pub(super) modified: Timestamp,
+    /// Whether the mtime was set, not only moved by writing.
+    pub(super) dated: bool,
+    /// Rises with each change, so that a push knows what it did not send.
+    pub(super) generation: u64,
+    /// The generation that could not be sent, as its writer was told.
+    pub(super) refused: Option<u64>,
+    /// Where to ask what became of the last attempt, if it may have been made.
+    pub(super) attempt: Option<(Ticket, Sent)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnsentKind {
+    /// Created, or truncated to nothing before its first write.
+    Whole,
+    /// Only written at its end, which was here.
+    Append {
+        from: usize,
+    },
+    Edit,
+    Times,
+}
+
+/// Returns a file's unsent state with its text, begun now if there is none.
+///
+/// # Errors
+/// [`Error::Superseded`] if the value is not in memory: it is never taken for empty.
+pub(super) fn begin(inodes: &mut Inodes, ino: Ino) -> Result<&mut Unsent, Error> {
+    let record = record_of(inodes, ino)?;
+    let unsent = record.unsent.as_ref();
+    let text = match unsent.is_some_and(|unsent| unsent.kind != UnsentKind::Times) {
+        true => None,
+        false => {
+            let content = record.content.as_ref().ok_or(Error::Superseded)?;
+            Some(content.as_bytes().to_vec())
+        }
+    };
+    let unsent = begin_times(inodes, ino)?;
+    if let Some(text) = text {
+        unsent.text = text;
+    }
+    Ok(unsent)
+}
+
+/// Returns a file's unsent state, begun now if there is none; its text may not be in memory.
+fn begin_times(inodes: &mut Inodes, ino: Ino) -> Result<&mut Unsent, Error> {
+    let record = record_of(inodes, ino)?;
+    if record.unsent.is_none() {
+        let (id, looked_up) = (record.id(), record.base);
+        let base = inodes.base_of(&id, looked_up);
+        inodes.note_unsent(ino);
+        let record = record_of(inodes, ino)?;
+        record.unsent = Some(Unsent::new(UnsentKind::Times, base, record.modified));
+    }
+    let record = record_of(inodes, ino)?;
+    record.unsent.as_mut().ok_or(Error::Superseded)
+}
+
+/// Takes a change back that was begun and turned out not to be possible.
+pub(super) fn take_back(inodes: &mut Inodes, ino: Ino) {
+    if let Some(record) = inodes.record_mut(ino) {
+        let begun =
+            |unsent: &mut Unsent| unsent.kind == UnsentKind::Times && unsent.generation == 0;
+        record.unsent.take_if(begun);
+    }
+}
+
+/// Cuts or extends a file in memory. `flushable` is false for a truncation by open.
+pub(super) fn truncate(
+    inodes: &mut Inodes,
+    ino: Ino,
+    size: u64,
+    flushable: bool,
+) -> Result<(), Error> {
+    let unsent = begin(inodes, ino)?;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if let Err(error) = check_size(&unsent.text, &[], size, size) {
+        take_back(inodes, ino);
+        return Err(error);
+    }
+    unsent.kind = match unsent.kind {
+        UnsentKind::Whole => UnsentKind::Whole,
+        UnsentKind::Times if size == 0 => UnsentKind::Whole,
+        UnsentKind::Times | UnsentKind::Append { .. } | UnsentKind::Edit => UnsentKind::Edit,
+    };
+    unsent.text.resize(size, 0);
+    let was_flushable = unsent.flushable;
+    unsent.touch();
+    unsent.flushable = was_flushable || flushable;
+    Ok(())
+}
+
+/// Sets a file's mtime in memory.
+pub(super) fn date(inodes: &mut Inodes, ino: Ino, modified: Timestamp) -> Result<(), Error> {
+    let unsent = begin_times(inodes, ino)?;
+    unsent.touch();
+    unsent.modified = modified;
+    unsent.dated = true;
+    Ok(())
+}
+
+impl Unsent {
+    pub(super) fn new(kind: UnsentKind, base: Base, modified: Timestamp) -> Self {
+        Self {
+            text: Vec::new(),
+            kind,
+            base,
+            flushable: false,
+            modified,
+            dated: false,
+            generation: 0,
+            refused: None,
+            attempt: None,
+        }
+    }
+
+    /// It was changed just now.
+    pub(super) fn touch(&mut self) {
+        self.modified = to_timestamp(SystemTime::now());
+        self.dated = false;
+        self.flushable = true;
+        self.generation += 1;
+    }
+}
+
+/// Checks how long a value would be after `data` is put at `offset`.
+pub(super) fn check_size(
+    text: &[u8],
+    data: &[u8],
+    offset: usize,
+    new_end: usize,
+) -> Result<(), Error> {
+    if new_end.max(text.len()) <= MAX_VALUE_CHARS {
+        return Ok(());
+    }
+    let chars = |bytes: &[u8]| bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+    let before = &text[..offset.min(text.len())];
+    let gap = offset.saturating_sub(text.len());
+    let after = match data.is_empty() {
+        true => &[][..],
+        false => text.get(new_end..).unwrap_or_default(),
+    };
+    let total = chars(before)
+        .saturating_add(gap)
+        .saturating_add(chars(data))
+        .saturating_add(chars(after));
+    match total > MAX_VALUE_CHARS {
+        true => Err(Error::TooBig),
+        false => Ok(()),
+    }
+}

@@ -442,3 +442,67 @@ fn s18_an_abandoned_change_is_recognised_and_never_repeated() {
         assert_eq!(server.count, i64::from(applied));
     }
 }
+
+/// Found by the model: asked since 0, the service says nothing of a deletion in between.
+#[test]
+fn s03_a_deletion_that_no_flag_tells_of_is_noticed() {
+    let at = Instant::now();
+    let mut server = Server::default();
+    let mut state = DatasetState::default();
+    drive(&mut state, &mut server, Weather::Fine, at);
+    state.want_list();
+    drive(&mut state, &mut server, Weather::Fine, at);
+    // Its count is not the one after the listed: the next listing asks since 0 again.
+    server.set("other", None);
+    let key = RecordKey::new("k").unwrap();
+    state.stage(vec![Change {
+        base: state.base(&key),
+        key: key.clone(),
+        kind: Kind::Whole("x".into()),
+        modified: Timestamp::from_millis(0),
+    }]);
+    drive(&mut state, &mut server, Weather::Fine, at);
+    let before = state.base(&key);
+    server.delete();
+    server.set("other", None);
+    state.want_list();
+    drive(&mut state, &mut server, Weather::Fine, at);
+    assert!(state.record(&key).is_none());
+    assert_ne!(state.base(&key).life, before.life);
+}
+
+/// Found by the model: that the old name of a lost rename is gone may be another's doing.
+#[test]
+fn s18_a_removal_made_by_others_is_no_proof() {
+    let at = Instant::now();
+    let mut server = Server::default();
+    let mut state = DatasetState::default();
+    server.set("old", Some("v".to_owned()));
+    state.want_list();
+    drive(&mut state, &mut server, Weather::Fine, at);
+    let change = |key: &str, kind| {
+        let key = RecordKey::new(key).unwrap();
+        let modified = Timestamp::from_millis(7);
+        let base = state.base(&key);
+        Change {
+            key,
+            base,
+            kind,
+            modified,
+        }
+    };
+    let changes = vec![
+        change("new", Kind::Whole("v".into())),
+        change("old", Kind::Remove),
+    ];
+    state.stage(changes);
+    let Step::Update { .. } = state.next_step(at) else {
+        panic!()
+    };
+    state.handle_lost();
+    server.set("old", None);
+    drive(&mut state, &mut server, Weather::Fine, at);
+    assert!(state.take_settled().remove(0).1.is_ok());
+    let value = server.records["new"].0.as_deref();
+    assert_eq!(value, Some("v"));
+}

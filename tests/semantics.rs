@@ -415,6 +415,21 @@ fn s07_what_is_unsent_at_the_last_release_gives_way_to_the_remote_value() {
 }
 
 #[test]
+fn s07_what_was_dropped_is_not_shown_for_the_rest_of_ttl() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("old"))]);
+    let mounted = bed.mount("ttl=60s");
+    let path = bed.dataset(&mounted, "data").join("k");
+    bed.trouble("UpdateRecords", Trouble::Status(400), 0, usize::MAX);
+    assert!(rewrite(&path, "a longer text").is_err());
+    let begun = Instant::now();
+    while fs::metadata(&path).unwrap().len() != 3 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn s07_closes_that_meet_go_together() {
     let bed = Bed::new();
     bed.change("data", &[("k", Some("v"))]);
@@ -885,6 +900,29 @@ fn s15_touch_and_cp_p_are_stored() {
         1_546_300_800
     );
     assert_eq!(fs::read_to_string(dataset.join("copy")).unwrap(), "copied");
+}
+
+#[test]
+fn s15_a_write_during_a_touch_keeps_the_value() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("one\n"))]);
+    let mounted = bed.mount("");
+    let dataset = bed.dataset(&mounted, "data");
+    fs::metadata(dataset.join("k")).unwrap();
+    let slow = Trouble::Slow(Duration::from_millis(500));
+    bed.trouble("UpdateRecords", slow, 0, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = File::open(&dataset).unwrap();
+            let time = nix::sys::time::TimeSpec::new(1_500_000_000, 0);
+            let flag = nix::sys::stat::UtimensatFlags::FollowSymlink;
+            nix::sys::stat::utimensat(&file, "k", &time, &time, flag).unwrap();
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        run(&dataset, "echo two >> k");
+    });
+    assert_eq!(bed.remote("data", "k"), Some(Some("one\ntwo\n".to_owned())));
+    assert_eq!(fs::read_to_string(dataset.join("k")).unwrap(), "one\ntwo\n");
 }
 
 #[test]

@@ -4,24 +4,25 @@
 //! becomes a task, so that a slow call holds up nobody else. Nothing here may panic, and what
 //! panics all the same costs one request an EIO.
 
+mod convert;
+
 use std::ffi::OsStr;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    Request, TimeOrNow, WriteFlags,
 };
 use futures_util::FutureExt;
 
+use self::convert::{attr_of_type, entry_number, file_attr, file_type, fopen_flags, open_flags};
 use crate::fs::{
-    Attr, Entry, EntryNode, Error, FileSystem, FileType, Found, Ino, NAME_MAX, RenameMode, SetAttr,
-    errno,
+    Entry, EntryNode, Error, FileSystem, FileType, Found, Ino, NAME_MAX, RenameMode, SetAttr, errno,
 };
 
 /// Answers the kernel's requests from a [`FileSystem`].
@@ -141,10 +142,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (operation, name) = Operation::new(self, "lookup", parent).named(name);
         self.answer(async move {
-            let found = match name {
-                Ok(name) => operation.fs.lookup(parent.0, &name).await,
-                Err(error) => Err(error),
-            };
+            let found = async { operation.fs.lookup(parent.0, &name?).await }.await;
             match found {
                 Ok(Found::Entry(entry)) => reply_entry(reply, &entry),
                 Ok(Found::Nothing(ttl)) if ttl > Duration::ZERO => {
@@ -231,10 +229,7 @@ impl Filesystem for Adapter {
     ) {
         let (operation, name) = Operation::new(self, "mkdir", parent).named(name);
         self.answer(async move {
-            let made = match name {
-                Ok(name) => operation.fs.mkdir(parent.0, &name).await,
-                Err(error) => Err(error),
-            };
+            let made = async { operation.fs.mkdir(parent.0, &name?).await }.await;
             match made {
                 Ok(entry) => reply_entry(reply, &entry),
                 Err(error) => reply.error(operation.fail(&error)),
@@ -245,10 +240,7 @@ impl Filesystem for Adapter {
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (operation, name) = Operation::new(self, "unlink", parent).named(name);
         self.answer(async move {
-            let removed = match name {
-                Ok(name) => operation.fs.unlink(parent.0, &name).await,
-                Err(error) => Err(error),
-            };
+            let removed = async { operation.fs.unlink(parent.0, &name?).await }.await;
             reply_empty(reply, &operation, removed);
         });
     }
@@ -256,10 +248,7 @@ impl Filesystem for Adapter {
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (operation, name) = Operation::new(self, "rmdir", parent).named(name);
         self.answer(async move {
-            let removed = match name {
-                Ok(name) => operation.fs.rmdir(parent.0, &name).await,
-                Err(error) => Err(error),
-            };
+            let removed = async { operation.fs.rmdir(parent.0, &name?).await }.await;
             reply_empty(reply, &operation, removed);
         });
     }
@@ -325,13 +314,8 @@ impl Filesystem for Adapter {
     ) {
         let (operation, name) = Operation::new(self, "create", parent).named(name);
         self.answer(async move {
-            let created = match name {
-                Ok(name) => {
-                    let flags = open_flags(OpenFlags(flags));
-                    operation.fs.create(parent.0, &name, flags).await
-                }
-                Err(error) => Err(error),
-            };
+            let flags = open_flags(OpenFlags(flags));
+            let created = async { operation.fs.create(parent.0, &name?, flags).await }.await;
             match created {
                 Ok((entry, opened)) => reply.created(
                     &entry.ttl,
@@ -568,84 +552,5 @@ fn reply_empty(reply: ReplyEmpty, operation: &Operation, result: Result<(), Erro
     match result {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(operation.fail(&error)),
-    }
-}
-
-fn open_flags(flags: OpenFlags) -> crate::fs::OpenFlags {
-    let mode = flags.acc_mode();
-    crate::fs::OpenFlags {
-        read: mode != OpenAccMode::O_WRONLY,
-        write: mode != OpenAccMode::O_RDONLY,
-        append: flags.0 & libc::O_APPEND != 0,
-        truncate: flags.0 & libc::O_TRUNC != 0,
-        exclusive: flags.0 & libc::O_EXCL != 0,
-    }
-}
-
-/// An inode is one version, so what the kernel has cached of it stays right. Only a writable
-/// handle has something to flush.
-fn fopen_flags(writable: bool) -> FopenFlags {
-    match writable {
-        true => FopenFlags::FOPEN_KEEP_CACHE,
-        false => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
-    }
-}
-
-/// Returns an entry's inode number; one that was not looked up shows a number made of its name.
-fn entry_number(parent: INodeNo, name: &str, node: EntryNode) -> INodeNo {
-    match node {
-        EntryNode::Entry(entry) => INodeNo(entry.attr.ino),
-        EntryNode::Known(ino) => INodeNo(ino),
-        EntryNode::Unknown => {
-            let mut hasher = DefaultHasher::new();
-            (parent.0, name).hash(&mut hasher);
-            INodeNo(hasher.finish() | 1 << 63)
-        }
-    }
-}
-
-fn file_type(file_type: FileType) -> fuser::FileType {
-    match file_type {
-        FileType::Directory => fuser::FileType::Directory,
-        FileType::Regular => fuser::FileType::RegularFile,
-    }
-}
-
-fn attr_of_type(ino: INodeNo, kind: FileType) -> FileAttr {
-    FileAttr {
-        ino,
-        size: 0,
-        blocks: 0,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: file_type(kind),
-        perm: 0,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
-}
-
-fn file_attr(attr: &Attr) -> FileAttr {
-    FileAttr {
-        size: attr.size,
-        blocks: attr.size.div_ceil(512),
-        atime: attr.modified,
-        mtime: attr.modified,
-        ctime: attr.changed,
-        crtime: attr.changed,
-        perm: attr.mode,
-        nlink: match attr.file_type {
-            FileType::Directory => 2,
-            FileType::Regular => 1,
-        },
-        uid: attr.uid,
-        gid: attr.gid,
-        ..attr_of_type(INodeNo(attr.ino), attr.file_type)
     }
 }

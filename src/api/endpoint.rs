@@ -1,6 +1,6 @@
 //! Where the two services are.
 
-use reqwest::Url;
+use url::Url;
 
 use crate::wire::operation::Service;
 

@@ -11,5 +11,6 @@ mod point;
 mod semantics;
 mod service_conformance;
 mod sources;
+mod tidy;
 mod tools;
 mod wire_vectors;

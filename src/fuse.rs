@@ -514,8 +514,8 @@ impl Filesystem for Adapter {
     ) {
         let operation = Operation::new(self, "fsyncdir", ino);
         self.answer(async move {
-            operation.fs.drain().await;
-            reply.ok();
+            let synced = operation.fs.sync().await;
+            reply_empty(reply, &operation, synced);
         });
     }
 

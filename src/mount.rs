@@ -16,8 +16,6 @@ use fuser::{Config, Filesystem, INodeNo, MountOption, Notifier, SessionACL};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::fs::Invalidated;
-
 pub mod os;
 mod point;
 
@@ -268,15 +266,18 @@ impl Session {
         &self.path
     }
 
-    /// Has the kernel forget names of directories as they come, from a thread that serves no
+    /// Has the kernel forget names in directories, given by their inodes, as they come: from a thread that serves no
     /// request: the kernel may hold one back until it is answered.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn forget_names(&self, names: Receiver<Invalidated>) -> io::Result<()> {
+    pub fn forget_names(
+        &self,
+        names: impl Iterator<Item = (u64, String)> + Send + 'static,
+    ) -> io::Result<()> {
         let notifier = self.notifier.clone();
         spawn("invalidate", move || {
-            for Invalidated { directory, name } in names {
+            for (directory, name) in names {
                 // A name the kernel does not have is forgotten already.
                 let _ = notifier.inval_entry(INodeNo(directory), OsStr::new(&name));
             }

@@ -1149,6 +1149,39 @@ fn s21_every_way_out_is_clean() {
 }
 
 #[test]
+fn s21_what_a_release_sends_is_waited_for() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("v"))]);
+    for way in ["cognitofs umount", "umount", "SIGTERM"] {
+        let mut mounted = bed.mount("");
+        let dataset = bed.dataset(&mounted, "data");
+        run(&dataset, "printf full > k");
+        let slow = Trouble::Slow(Duration::from_millis(700));
+        bed.trouble("UpdateRecords", slow, 0, 1);
+        // Close does not wait for a truncation by open alone.
+        run(&dataset, ": > k");
+        match way {
+            "SIGTERM" => mounted.signal(Signal::SIGTERM),
+            "umount" => {
+                run(
+                    Path::new("/"),
+                    &format!("umount '{}'", mounted.path.display()),
+                );
+            }
+            _ => {
+                let mut umount = crate::common::program(&bed);
+                let status = umount.arg("umount").arg(&mounted.path).status().unwrap();
+                assert!(status.success());
+                assert_eq!(bed.remote("data", "k"), Some(Some(String::new())));
+            }
+        }
+        assert_eq!(mounted.wait().code(), Some(0), "{way}: {}", mounted.log());
+        assert_eq!(bed.remote("data", "k"), Some(Some(String::new())), "{way}");
+        bed.calm();
+    }
+}
+
+#[test]
 fn s21_a_dead_mount_is_replaced() {
     let bed = Bed::new();
     bed.change("data", &[("k", Some("v"))]);

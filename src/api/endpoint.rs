@@ -1,16 +1,22 @@
 //! Where the two services are.
 
-use url::Url;
+use url::{Host, Url};
 
 use crate::wire::operation::Service;
 
-/// An endpoint that cannot be used.
-#[derive(Debug, thiserror::Error)]
+/// Why an endpoint cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    #[error("endpoint {0:?} is not an http or https URL")]
-    NotAUrl(String),
-    #[error("endpoint {0:?}: plain http would show the data to the network; use https")]
-    PlainHttp(String),
+    #[error("expected a URL such as https://example.com")]
+    NotAUrl,
+    #[error("credentials do not belong in a URL, where others can read them")]
+    Credentials,
+    #[error("a URL without ? and # is expected")]
+    Query,
+    #[error("plain http would show the data to the network: use https")]
+    PlainHttp,
+    #[error("expected https, or http to this machine")]
+    Scheme,
 }
 
 /// The base URLs of Cognito Sync and Cognito Identity.
@@ -39,7 +45,7 @@ impl Endpoints {
                 .or_else(|| variable(name))
                 .or_else(|| variable("AWS_ENDPOINT_URL"))
                 .unwrap_or_else(|| aws_url(service, region));
-            check(&url).map(|()| url.trim_end_matches('/').to_owned())
+            parse_endpoint(&url).map(|_| url.trim_end_matches('/').to_owned())
         };
         Ok(Self {
             sync: find(Service::CognitoSync, "AWS_ENDPOINT_URL_COGNITO_SYNC")?,
@@ -69,19 +75,29 @@ fn aws_url(service: Service, region: &str) -> String {
     format!("https://{}.{region}.{domain}", service.signing_name())
 }
 
-fn check(url: &str) -> Result<(), EndpointError> {
-    let parsed = Url::parse(url).map_err(|_| EndpointError::NotAUrl(url.to_owned()))?;
-    let host = parsed.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = host == "localhost"
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    match parsed.scheme() {
-        "https" if !host.is_empty() => Ok(()),
-        "http" if loopback => Ok(()),
-        "http" => Err(EndpointError::PlainHttp(url.to_owned())),
-        _ => Err(EndpointError::NotAUrl(url.to_owned())),
+/// Reads an endpoint: https, or http to this machine.
+///
+/// # Errors
+/// Anything else, and a URL with credentials, a query or a fragment.
+pub fn parse_endpoint(text: &str) -> Result<Url, EndpointError> {
+    let url = Url::parse(text).map_err(|_| EndpointError::NotAUrl)?;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Err(EndpointError::NotAUrl),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(EndpointError::Credentials);
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(EndpointError::Query);
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        "http" => Err(EndpointError::PlainHttp),
+        _ => Err(EndpointError::Scheme),
     }
 }
 
@@ -126,13 +142,13 @@ mod tests {
         assert!(check("http://localhost:1").is_ok());
         assert!(matches!(
             check("http://10.0.0.1"),
-            Err(EndpointError::PlainHttp(_))
+            Err(EndpointError::PlainHttp)
         ));
         assert!(matches!(
             check("http://127.0.0.1.example"),
-            Err(EndpointError::PlainHttp(_))
+            Err(EndpointError::PlainHttp)
         ));
-        assert!(matches!(check("ftp://x"), Err(EndpointError::NotAUrl(_))));
-        assert!(matches!(check("nonsense"), Err(EndpointError::NotAUrl(_))));
+        assert!(matches!(check("ftp://x"), Err(EndpointError::Scheme)));
+        assert!(matches!(check("nonsense"), Err(EndpointError::NotAUrl)));
     }
 }

@@ -13,5 +13,5 @@ mod transport;
 
 pub use client::{Client, ClientOptions};
 pub use credentials::{Credentials, CredentialsSource};
-pub use endpoint::{EndpointError, Endpoints};
+pub use endpoint::{EndpointError, Endpoints, parse_endpoint};
 pub use error::Error;

@@ -90,6 +90,7 @@ impl Tree {
         let adapter = Adapter::new(self.fs.clone(), self.runtime.handle().clone());
         let session = mount::mount(adapter, point, options)?;
         if let Some(names) = self.fs.take_invalidations() {
+            let names = names.into_iter().map(|name| (name.directory, name.name));
             session.forget_names(names).map_err(Failure::system)?;
         }
         Ok(session)
@@ -98,10 +99,11 @@ impl Tree {
     /// Sends what was closed and not sent yet, by `deadline`, and ends the service. Returns how
     /// many files are left unsent.
     pub(super) fn close(self, deadline: Instant) -> usize {
-        let unsent = self.runtime.block_on(async {
-            let drained = tokio::time::timeout_at(deadline.into(), self.fs.drain());
-            drained.await.unwrap_or_else(|_| self.fs.unsent())
+        self.runtime.block_on(async {
+            // What could not be sent is logged, and counted below.
+            let _ = tokio::time::timeout_at(deadline.into(), self.fs.sync()).await;
         });
+        let unsent = self.fs.unsent();
         if let Some(local) = self.local {
             self.runtime.block_on(local.stop());
         }

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use nix::unistd::{Group, User};
-use url::{Host, Url};
+use url::Url;
+
+use crate::api::parse_endpoint;
 
 use crate::wire::names::{Region, Scope};
 
@@ -64,26 +66,7 @@ pub(super) fn region(value: &str) -> Result<Region, String> {
 }
 
 pub(super) fn endpoint(value: &str) -> Result<Url, String> {
-    let url = Url::parse(value)
-        .map_err(|error| format!("{error}: expected a URL such as https://example.com"))?;
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err("expected a URL such as https://example.com".into()),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("credentials do not belong in a URL, where others can read them".into());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("a URL without ? and # is expected".into());
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if loopback => Ok(url),
-        "http" => Err("plain http would show the data to the network: use https".into()),
-        _ => Err("expected https, or http to this machine".into()),
-    }
+    parse_endpoint(value).map_err(|error| error.to_string())
 }
 
 pub(super) fn timeout(value: &str) -> Result<Duration, String> {

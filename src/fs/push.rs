@@ -193,20 +193,29 @@ impl FileSystem {
         }
     }
 
-    /// Sends what was closed and not sent yet, and returns how many files are left unsent.
-    pub async fn drain(&self) -> usize {
+    /// Sends what its last writer closed and was not sent yet; what is being sent is waited for.
+    ///
+    /// # Errors
+    /// Why the first of those that could not be sent was not.
+    pub async fn sync(&self) -> Result<(), Error> {
         let closed: Vec<Ino> = {
             let mut inodes = self.inodes();
             let unsent = inodes.all_unsent();
-            let closed = |ino: &Ino| inodes.record(*ino).is_some_and(|record| record.opens == 0);
+            let closed = |ino: &Ino| {
+                let record = inodes.record(*ino);
+                record.is_some_and(|record| record.writers == 0)
+            };
             unsent.into_iter().filter(closed).collect()
         };
+        let mut first = Ok(());
         for ino in closed {
-            if let Err(error) = self.push(ino, Extent::All).await {
+            let sent = self.push(ino, Extent::All).await;
+            if let Err(error) = &sent {
                 tracing::error!(%error, path = self.path(ino, None), "not sent");
             }
+            first = first.and(sent);
         }
-        self.unsent()
+        first
     }
 
     /// Returns how many files have something unsent.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::change::{Change, Ticket};
 use super::conflict::{Refusal, Verdict, decide};
-use super::dataset::Remote;
+use super::remote::Remote;
 use crate::wire::names::RecordKey;
 use crate::wire::records::{PatchOp, RecordPatch};
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::change::{Change, Kind, Shown};
-use super::dataset::Remote;
+use super::remote::Remote;
 use crate::wire::fault::Fault;
 use crate::wire::names::MAX_VALUE_CHARS;
 use crate::wire::text::Text;

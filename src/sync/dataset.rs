@@ -7,31 +7,18 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Group, Planned, plan_group};
-use super::change::{Base, Change, Kind, Shown, Ticket};
+use super::change::{Base, Change, Shown, Ticket};
 use super::conflict::Refusal;
+use super::remote::{Evidence, Remote, evidence};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::names::RecordKey;
 use crate::wire::records::{Record, RecordPatch};
-use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
 /// How often a group is sent again after a conflict that no listing explains.
 const MAX_ATTEMPTS: u32 = 3;
 /// How old a session token may be when it is used; its life on the service is not documented.
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
-
-/// A record as the service was last seen to hold it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote {
-    /// None in a tombstone.
-    pub value: Option<Text>,
-    pub sync_count: i64,
-    pub device_date: Option<Timestamp>,
-    /// The mtime to show.
-    pub modified: Timestamp,
-    /// The ctime to show: the service's own date.
-    pub changed: Timestamp,
-}
 
 /// All pages of one ListRecords.
 #[derive(Debug, Default)]
@@ -561,161 +548,5 @@ impl DatasetState {
 /// Far enough back that no `ttl` in use calls it fresh.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// What a listed record says of a patch whose answer was lost.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Evidence {
-    None,
-    /// It is as the patch would have it, which others may have made it too.
-    Alike,
-    /// It bears our own date to the millisecond, or begins with the whole text an append made.
-    Signed,
-}
-
-fn evidence(group: &Group, patch: &RecordPatch, remote: Option<&Remote>) -> Evidence {
-    let Some(remote) = remote.filter(|remote| remote.sync_count > patch.sync_count) else {
-        return Evidence::None;
-    };
-    let dated = patch.device_last_modified_date.is_some();
-    if dated && remote.device_date == patch.device_last_modified_date {
-        return Evidence::Signed;
-    }
-    let appends =
-        |change: &Change| change.key == patch.key && matches!(change.kind, Kind::Append(_));
-    if group.changes.iter().any(appends)
-        && let (Some(theirs), Some(ours)) = (&remote.value, &patch.value)
-        && theirs.as_bytes().starts_with(ours.as_bytes())
-    {
-        return Evidence::Signed;
-    }
-    match remote.value == patch.value {
-        true => Evidence::Alike,
-        false => Evidence::None,
-    }
-}
-
-impl Remote {
-    /// Reads a listed record. Some clients leave the device date as it was: a count that rises
-    /// while the device date does not shows the service's date.
-    fn from_record(record: &Record, known: Option<&Self>) -> Self {
-        let epoch = Timestamp::from_millis(0);
-        let changed = record.last_modified_date.unwrap_or(epoch);
-        let device_date = record.device_last_modified_date;
-        let modified = match known {
-            Some(known) if known.sync_count == record.sync_count => known.modified,
-            Some(known) if known.device_date == device_date => changed,
-            _ => device_date.unwrap_or(changed),
-        };
-        Self {
-            value: record.value.clone(),
-            sync_count: record.sync_count,
-            device_date,
-            modified,
-            changed,
-        }
-    }
-
-    /// Takes the answer's word for what was stored; a record that the answer lacks is taken as it
-    /// was sent.
-    fn from_patch(patch: &RecordPatch, answer: Option<&Record>, sync_count: i64) -> Self {
-        let sent = patch.device_last_modified_date;
-        let modified = sent.unwrap_or(Timestamp::from_millis(0));
-        let Some(record) = answer else {
-            return Self {
-                value: patch.value.clone(),
-                sync_count,
-                device_date: sent,
-                modified,
-                changed: modified,
-            };
-        };
-        let device_date = record.device_last_modified_date;
-        Self {
-            value: record.value.clone(),
-            sync_count: record.sync_count,
-            device_date,
-            modified: device_date.unwrap_or(modified),
-            changed: record.last_modified_date.unwrap_or(modified),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listing(since: i64, records: Vec<Record>) -> Listing {
-        Listing {
-            since,
-            exists: true,
-            deleted_after: false,
-            sync_count: records
-                .iter()
-                .map(|record| record.sync_count)
-                .max()
-                .unwrap_or(since),
-            records,
-            token: Some("token".to_owned()),
-        }
-    }
-
-    fn record(sync_count: i64, date: Option<i64>, changed: i64) -> Record {
-        Record {
-            key: RecordKey::new("k").unwrap(),
-            value: Some("v".into()),
-            sync_count,
-            last_modified_date: Some(Timestamp::from_millis(changed)),
-            last_modified_by: None,
-            device_last_modified_date: date.map(Timestamp::from_millis),
-        }
-    }
-
-    #[test]
-    fn s15_a_device_date_that_stays_while_the_count_rises_is_not_believed() {
-        let at = Instant::now();
-        let key = RecordKey::new("k").unwrap();
-        let mut state = DatasetState::default();
-        for (count, date, changed, shown) in [
-            (1, Some(100), 900, 100),
-            // Some clients omit it, and the service keeps the old one.
-            (2, Some(100), 1900, 1900),
-            (3, Some(300), 2900, 300),
-            (4, None, 3900, 3900),
-            (5, None, 4900, 4900),
-        ] {
-            state.handle_listed(listing(count - 1, vec![record(count, date, changed)]), at);
-            let modified = state.record(&key).map(|remote| remote.modified.as_millis());
-            assert_eq!(modified, Some(shown), "count {count}");
-        }
-        // The same version listed again shows the same date.
-        state.handle_listed(listing(0, vec![record(5, None, 4900)]), at);
-        let modified = state.record(&key).map(|remote| remote.modified.as_millis());
-        assert_eq!(modified, Some(4900));
-    }
-
-    #[test]
-    fn a_token_is_used_for_one_push() {
-        let at = Instant::now();
-        let mut state = DatasetState::default();
-        state.handle_listed(listing(0, vec![record(1, None, 1)]), at);
-        let stage = |state: &mut DatasetState, value: &str| {
-            let key = RecordKey::new("k").unwrap();
-            let base = state.base(&key);
-            let (kind, modified) = (Kind::Whole(value.into()), Timestamp::from_millis(5));
-            state.stage(vec![Change {
-                key,
-                base,
-                kind,
-                modified,
-            }]);
-        };
-        stage(&mut state, "a");
-        assert!(matches!(state.next_step(at), Step::Update { .. }));
-        state.handle_updated(vec![record(2, Some(5), 2)], at);
-        stage(&mut state, "b");
-        assert_eq!(state.next_step(at), Step::List { since: 2 });
-        // Nor is one used that may have expired.
-        state.handle_listed(listing(2, Vec::new()), at);
-        let late = at + TOKEN_LIFE;
-        assert_eq!(state.next_step(late), Step::List { since: 2 });
-    }
-}
+mod tests;

@@ -354,13 +354,14 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let operation = Operation::new(self, "write", ino);
-        match self.fs.write(ino.0, fh.0, offset, data) {
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        match self.fs.write(ino.0, fh.0, offset, data, mapped) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(error) => reply.error(operation.fail(&error)),
         }

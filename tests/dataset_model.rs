@@ -154,6 +154,8 @@ enum Event {
     Look(u8),
     Other(u8, Option<String>),
     OtherDeletes,
+    /// This mount deletes the dataset if it is empty.
+    Delete,
     Evict,
     Quota(Option<String>),
 }
@@ -189,6 +191,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0u8..4).prop_map(Event::Look),
         2 => (0u8..4, prop::option::weighted(0.8, text())).prop_map(|(k, v)| Event::Other(k, v)),
         1 => Just(Event::OtherDeletes),
+        1 => Just(Event::Delete),
         1 => Just(Event::Evict),
         1 => prop::option::of(text()).prop_map(Event::Quota),
     ]
@@ -204,6 +207,13 @@ fn drive(state: &mut DatasetState, server: &mut Server, mut weather: Weather, at
         assert!(round < 100, "it does not come to rest");
         match state.next_step(at) {
             Step::Idle => return,
+            Step::Delete => {
+                let live = server.records.values().any(|(value, _)| value.is_some());
+                assert!(!live, "a dataset with records is not deleted");
+                server.delete();
+                state.handle_deleted(at);
+            }
+            Step::RefuseDeletion => {}
             Step::List { since } => match server.list(since) {
                 Ok(listing) => state.handle_listed(listing, at),
                 Err(fault) => {
@@ -305,6 +315,12 @@ proptest! {
                 }
                 Event::Other(key, value) => server.set(&name(key), value),
                 Event::OtherDeletes => server.delete(),
+                Event::Delete => {
+                    state.want_deletion();
+                    drive(&mut state, &mut server, Weather::Fine, at);
+                    let live = server.records.values().any(|(value, _)| value.is_some());
+                    prop_assert_eq!(live, state.records().next().is_some());
+                }
                 Event::Evict => {
                     state.evict();
                 }

@@ -14,9 +14,6 @@ use crate::wire::names::Region;
 use crate::wire::operation::{Operation, Request, Service};
 use crate::wire::sigv4::{Signable, sign};
 
-/// The longest a probe of an unreachable service may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What a client is made of.
 #[derive(Debug)]
 pub struct ClientOptions {
@@ -68,11 +65,20 @@ impl Client {
         deadline: Instant,
     ) -> Result<O::Answer, Error> {
         let request = operation.request();
-        if self.reachability.is_down() {
-            return Err(Error::Unreachable {
-                host: self.host(request.service),
-                source: None,
-            });
+        let up = tokio::time::timeout_at(deadline.into(), self.reachability.is_up());
+        match up.await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Error::Unreachable {
+                    host: self.host(request.service),
+                    source: None,
+                });
+            }
+            Err(_) => {
+                return Err(Error::TimedOut {
+                    host: self.host(request.service),
+                });
+            }
         }
         let mut attempt = 0;
         loop {
@@ -193,16 +199,19 @@ impl Client {
 
     /// Learns from an error whether the service can be reached.
     fn note(&self, error: &Error) {
-        if !matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
-            return;
-        }
-        tracing::info!(%error, "the service cannot be reached; probing until it is back");
+        let certain = match error {
+            Error::Unreachable { .. } => true,
+            Error::TimedOut { .. } => false,
+            _ => return,
+        };
+        tracing::info!(%error, "probing the service");
         let transport = self.transport.clone();
         let urls = [Service::CognitoSync, Service::CognitoIdentity]
             .map(|service| format!("{}/", self.endpoints.url(service)));
-        self.reachability.lost(move || {
+        self.reachability.lost(certain, move |patience| {
             let (transport, urls) = (transport.clone(), urls.clone());
             async move {
+                let deadline = Instant::now() + patience;
                 for url in urls {
                     let probe = Outgoing {
                         method: "GET",
@@ -210,7 +219,6 @@ impl Client {
                         headers: Vec::new(),
                         body: Vec::new(),
                     };
-                    let deadline = Instant::now() + PROBE_TIMEOUT;
                     if transport.send(probe, deadline).await.is_err() {
                         return false;
                     }

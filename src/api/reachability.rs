@@ -1,50 +1,82 @@
 //! Whether the service can be reached at all, so that a dead network is found out once.
 //!
-//! While it cannot, calls fail at once; one probe, made in the background, finds out when it is
-//! back.
+//! A call that got no answer raises a suspicion: one probe, made in the background, confirms or
+//! clears it, and calls that begin meanwhile wait for its verdict. While the service cannot be
+//! reached, calls fail at once, and the probe goes on until it is back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the first probe may take; calls wait for it.
+const FIRST_PROBE: Duration = Duration::from_millis(800);
+const PROBE: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Default)]
-pub(super) struct Reachability {
-    down: AtomicBool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Up,
+    Suspected,
+    Down,
+}
+
+#[derive(Debug)]
+pub(super) struct Reachability(watch::Sender<Verdict>);
+
+impl Default for Reachability {
+    fn default() -> Self {
+        Self(watch::Sender::new(Verdict::Up))
+    }
 }
 
 impl Reachability {
-    pub(super) fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
+    /// Returns whether the service can be reached, as far as is known.
+    pub(super) async fn is_up(&self) -> bool {
+        let mut verdict = self.0.subscribe();
+        let decided = verdict
+            .wait_for(|verdict| *verdict != Verdict::Suspected)
+            .await;
+        decided.is_ok_and(|verdict| *verdict == Verdict::Up)
     }
 
-    /// Takes the service as lost and begins to probe it, unless that is known already.
-    pub(super) fn lost<F, Fut>(self: &Arc<Self>, probe: F)
+    /// Takes the service for lost, or for suspect only, and begins to probe it, unless that is
+    /// done already. `probe` gets the time it may take.
+    pub(super) fn lost<F, Fut>(self: &Arc<Self>, certain: bool, probe: F)
     where
-        F: Fn() -> Fut + Send + 'static,
+        F: Fn(Duration) -> Fut + Send + 'static,
         Fut: Future<Output = bool> + Send,
     {
-        if self.down.swap(true, Ordering::Relaxed) {
+        let begun = self.0.send_if_modified(|verdict| {
+            let up = *verdict == Verdict::Up;
+            if up {
+                *verdict = match certain {
+                    true => Verdict::Down,
+                    false => Verdict::Suspected,
+                };
+            }
+            up
+        });
+        if !begun {
             return;
         }
         let this = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
-            loop {
-                if probe().await {
-                    break;
-                }
+            let mut patience = FIRST_PROBE;
+            while !probe(patience).await {
+                match this.upgrade() {
+                    Some(this) => this.0.send_replace(Verdict::Down),
+                    None => return,
+                };
                 tokio::time::sleep(pause).await;
-                if this.strong_count() == 0 {
-                    return;
-                }
                 pause = (pause * 2).min(LONGEST_PAUSE);
+                patience = PROBE;
             }
             if let Some(this) = this.upgrade() {
-                tracing::info!("the service can be reached again");
-                this.down.store(false, Ordering::Relaxed);
+                tracing::info!("the service can be reached");
+                this.0.send_replace(Verdict::Up);
             }
         });
     }

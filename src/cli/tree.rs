@@ -102,11 +102,14 @@ impl Tree {
         self.runtime.block_on(async {
             // What could not be sent is logged, and counted below.
             let _ = tokio::time::timeout_at(deadline.into(), self.fs.sync()).await;
+            self.fs.settle(deadline).await;
         });
         let unsent = self.fs.unsent();
         if let Some(local) = self.local {
             self.runtime.block_on(local.stop());
         }
+        // A busy mount is still served, until the process ends in a moment.
+        std::mem::forget(self.runtime);
         unsent
     }
 }

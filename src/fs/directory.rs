@@ -13,7 +13,7 @@ use super::lookup::{
     Entry, FileSystem, Found, ID_TTL, Place, check_length, dataset_name, reconcile,
 };
 use super::name::{encode, encode_text};
-use super::node::{DatasetNode, NodeKind};
+use super::node::{DatasetNode, NodeKind, Standing};
 use crate::store::{self, Dataset, DatasetEntry, Identity};
 use crate::wire::names::{DatasetName, PoolId, RecordKey};
 
@@ -113,7 +113,8 @@ impl FileSystem {
             records.map(|(key, _)| (encode(&key), Some(key))).collect();
         let mut inodes = self.inodes();
         for unsent in inodes.unsent_in(ino) {
-            if let Some(node) = inodes.get(unsent) {
+            let node = inodes.get(unsent);
+            if let Some(node) = node.filter(|node| node.standing == Standing::Named) {
                 names.entry(node.name.to_string()).or_insert(None);
             }
         }
@@ -157,11 +158,18 @@ impl FileSystem {
                 if plus && !dataset.is_listed() {
                     self.refresh(dataset).await?;
                 }
-                let batch = names.iter().enumerate().skip(clamp(from)).take(BATCH);
+                let batch = names.iter().enumerate().skip(clamp(from));
                 for (at, (name, key)) in batch {
+                    if entries.len() >= BATCH {
+                        break;
+                    }
                     let mut entry = entry(name.clone(), at as u64, FileType::Regular);
                     if plus {
                         entry.node = self.record_entry(ino, name, dataset, key.as_ref());
+                        if matches!(entry.node, EntryNode::Unknown) {
+                            // Gone since; an answer without entries would end the listing.
+                            continue;
+                        }
                     }
                     entries.push(entry);
                 }
@@ -267,7 +275,7 @@ impl FileSystem {
         }
         while from >= pages.at + pages.names.len() as u64 {
             let at = pages.at + pages.names.len() as u64;
-            let token = match (pages.read_any, pages.next.take()) {
+            let token = match (pages.read_any, pages.next.clone()) {
                 (false, _) => None,
                 (true, Some(token)) => Some(token),
                 (true, None) => return Ok(()),
@@ -382,7 +390,7 @@ impl FileSystem {
             store::ErrorKind::NotEmpty => Error::NotEmpty,
             _ => Error::of_path(error),
         })?;
-        self.inodes().detach_name(parent, name);
+        self.inodes().detach_name(parent, name, Standing::Removed);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::error::Error;
 use super::inode::{Ino, Inodes};
 use super::lookup::{Entry, FileSystem, Found, Place, check_length};
 use super::name::{Decoded, decode};
-use super::node::{NodeKind, RecordNode};
+use super::node::{NodeKind, RecordNode, Standing};
 use super::push::Extent;
 use super::unsent::{UnsentKind, begin, check_size, date, take_back, truncate};
 use crate::store::Freshness;
@@ -67,6 +67,9 @@ impl FileSystem {
     /// [`Error::Unreadable`] for a value that is not Unicode, unless it is to be replaced.
     pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Opened, Error> {
         let mut inodes = self.loaded(ino).await?;
+        if inodes.standing(ino) == Standing::Superseded {
+            return Err(Error::Superseded);
+        }
         let record = record_of(&mut inodes, ino)?;
         let unreadable = matches!(record.content, Some(Text::Surrogates(_)));
         if unreadable && record.unsent.is_none() && !flags.truncate {
@@ -105,12 +108,12 @@ impl FileSystem {
     async fn loaded(&self, ino: Ino) -> Result<MutexGuard<'_, Inodes>, Error> {
         let (dataset, key) = {
             let mut inodes = self.inodes();
-            let attached = inodes.get(ino).is_some_and(|node| node.attached);
+            let standing = inodes.standing(ino);
             let record = record_of(&mut inodes, ino)?;
             if record.has_text() {
                 return Ok(inodes);
             }
-            if !attached {
+            if standing != Standing::Named {
                 return Err(Error::Superseded);
             }
             (record.dataset.clone(), record.key.clone())
@@ -147,13 +150,24 @@ impl FileSystem {
             return Err(Error::NotPermitted("files are made in datasets only"));
         };
         let key = new_key(name)?;
+        let absent = match self.inodes().child(parent, name) {
+            Some(_) => None,
+            None => Some(dataset.absent_base()),
+        };
         if let Found::Entry(entry) = self.lookup(parent, name).await? {
+            let ino = entry.attr.ino;
+            if let Some(absent) = absent {
+                // The kernel creates what it was shown to be absent: this one was made meanwhile.
+                let mut inodes = self.inodes();
+                let id = record_of(&mut inodes, ino)?.id();
+                inodes.note_shown(id, absent);
+            }
             let opened = match flags.exclusive {
                 true => Err(Error::Exists),
-                false => self.open(entry.attr.ino, flags).await,
+                false => self.open(ino, flags).await,
             };
             if opened.is_err() {
-                self.forget(entry.attr.ino, 1);
+                self.forget(ino, 1);
             }
             return Ok((entry, opened?));
         }
@@ -188,7 +202,7 @@ impl FileSystem {
     /// Reads at most `size` bytes from `offset` on.
     pub fn read(&self, ino: Ino, offset: u64, size: u32) -> Result<Vec<u8>, Error> {
         let mut inodes = self.inodes();
-        let attached = inodes.get(ino).is_some_and(|node| node.attached);
+        let named = inodes.standing(ino) == Standing::Named;
         let record = record_of(&mut inodes, ino)?;
         let unsent = record.unsent.as_ref();
         let local = unsent.filter(|unsent| unsent.kind != UnsentKind::Times);
@@ -203,19 +217,27 @@ impl FileSystem {
         let to = from.saturating_add(size as usize).min(bytes.len());
         let read = bytes[from..to].to_vec();
         // An older version that is still open is not what the name shows.
-        if local.is_none() && attached {
+        if local.is_none() && named {
             let (id, base) = (record.id(), record.base);
             inodes.note_shown(id, base);
         }
         Ok(read)
     }
 
-    /// Writes to the file in memory.
+    /// Writes to the file in memory; `mapped` says that the kernel writes a mapping's page back.
     ///
     /// # Errors
     /// [`Error::TooBig`] if the value would have more than 1,048,575 characters.
-    pub fn write(&self, ino: Ino, handle: u64, offset: u64, data: &[u8]) -> Result<(), Error> {
-        let append = self.handle(handle)?.append;
+    pub fn write(
+        &self,
+        ino: Ino,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        mapped: bool,
+    ) -> Result<(), Error> {
+        // A page of a mapping has its place, whichever handle it comes by.
+        let append = self.handle(handle)?.append && !mapped;
         let mut inodes = self.inodes();
         let unsent = begin(&mut inodes, ino)?;
         let end = unsent.text.len();
@@ -297,46 +319,58 @@ impl FileSystem {
     pub async fn setattr(&self, ino: Ino, wanted: SetAttr) -> Result<Attr, Error> {
         let is_record = self.inodes().record(ino).is_some();
         if is_record && (wanted.size.is_some() || wanted.modified.is_some()) {
-            let at_once = {
-                let mut inodes = match wanted.size {
-                    Some(_) => self.loaded(ino).await?,
-                    None => self.inodes(),
-                };
-                if let Some(size) = wanted.size {
-                    truncate(&mut inodes, ino, size, true)?;
-                }
-                if let Some(modified) = wanted.modified {
-                    date(&mut inodes, ino, to_timestamp(modified))?;
-                }
-                let record = record_of(&mut inodes, ino)?;
-                record.writers == 0 && !wanted.through_handle
-            };
-            if at_once {
-                self.set_at_once(ino).await?;
-            }
-        } else if is_record || wanted.size.is_none() {
-            // Nothing of it is stored.
-        } else {
+            self.set_record(ino, wanted).await?;
+        } else if !is_record && wanted.size.is_some() {
             return Err(Error::IsADirectory);
         }
         let (attr, _) = self.getattr(ino)?;
         Ok(attr)
     }
 
-    async fn set_at_once(&self, ino: Ino) -> Result<(), Error> {
-        let sent = self.push(ino, Extent::All).await;
+    async fn set_record(&self, ino: Ino, wanted: SetAttr) -> Result<(), Error> {
+        let (at_once, drops) = {
+            let mut inodes = match wanted.size {
+                Some(_) => self.loaded(ino).await?,
+                None => self.inodes(),
+            };
+            let superseded = inodes.standing(ino) == Standing::Superseded;
+            let record = record_of(&mut inodes, ino)?;
+            if superseded && record.writers == 0 {
+                return Err(Error::Superseded);
+            }
+            let at_once = record.writers == 0 && !wanted.through_handle;
+            let drops = record.drops;
+            if let Some(size) = wanted.size {
+                truncate(&mut inodes, ino, size, true)?;
+            }
+            if let Some(modified) = wanted.modified {
+                date(&mut inodes, ino, to_timestamp(modified))?;
+            }
+            // Nobody's release may drop this before it is sent.
+            record_of(&mut inodes, ino)?.opens += 1;
+            (at_once, drops)
+        };
+        let sent = match at_once {
+            true => self.push(ino, Extent::All).await,
+            false => Ok(()),
+        };
         let mut inodes = self.inodes();
         let record = record_of(&mut inodes, ino)?;
-        if record.opens == 0 {
+        let dropped = at_once && record.drops != drops;
+        record.opens = record.opens.saturating_sub(1);
+        let last = record.opens == 0;
+        if last {
             record.content = None;
-            if sent.is_err() {
-                self.discard(&mut inodes, ino);
-            }
         }
-        sent.map_err(|error| match error {
-            Error::Stale(source) => Error::Busy(source),
-            other => other,
-        })
+        if sent.is_err() && (last || record.writers == 0) {
+            self.discard(&mut inodes, ino);
+        }
+        inodes.drop_if_unused(ino);
+        match sent {
+            Err(Error::Stale(source)) => Err(Error::Busy(source)),
+            Ok(()) if dropped => Err(Error::Dropped),
+            sent => sent,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::node::{Node, NodeKind, RecordNode};
+use super::node::{Node, NodeKind, RecordNode, Standing};
 use crate::sync::Base;
 use crate::wire::names::{DatasetName, IdentityId, RecordKey};
 
@@ -40,7 +40,7 @@ impl Inodes {
             parent: ROOT,
             name: "".into(),
             lookups: 1,
-            attached: true,
+            standing: Standing::Named,
             kind: root,
         };
         Self {
@@ -58,6 +58,11 @@ impl Inodes {
 
     pub(super) fn get_mut(&mut self, ino: Ino) -> Option<&mut Node> {
         self.nodes.get_mut(&ino)
+    }
+
+    pub(super) fn standing(&self, ino: Ino) -> Standing {
+        let node = self.nodes.get(&ino);
+        node.map_or(Standing::Removed, |node| node.standing)
     }
 
     pub(super) fn record(&self, ino: Ino) -> Option<&RecordNode> {
@@ -101,7 +106,8 @@ impl Inodes {
     fn tidy_unsent(&mut self) {
         let mut unsent = std::mem::take(&mut self.unsent);
         unsent.retain(|(_, ino)| {
-            let node = self.nodes.get(ino).filter(|node| node.attached);
+            let node = self.nodes.get(ino);
+            let node = node.filter(|node| node.standing != Standing::Removed);
             node.is_some_and(|node| match &node.kind {
                 NodeKind::Record(record) => record.unsent.is_some(),
                 _ => false,
@@ -112,14 +118,14 @@ impl Inodes {
 
     /// Makes a node under a name; a node that had it loses it.
     pub(super) fn insert(&mut self, parent: Ino, name: &str, kind: NodeKind) -> Ino {
-        self.detach_name(parent, name);
+        self.detach_name(parent, name, Standing::Superseded);
         self.last += 1;
         let name: Arc<str> = name.into();
         let node = Node {
             parent,
             name: name.clone(),
             lookups: 0,
-            attached: true,
+            standing: Standing::Named,
             kind,
         };
         self.nodes.insert(self.last, node);
@@ -128,10 +134,10 @@ impl Inodes {
     }
 
     /// Takes a node's name away; the node lives on while the kernel or a handle has it.
-    pub(super) fn detach_name(&mut self, parent: Ino, name: &str) {
+    pub(super) fn detach_name(&mut self, parent: Ino, name: &str, standing: Standing) {
         if let Some(ino) = self.take_name(parent, name) {
             if let Some(node) = self.nodes.get_mut(&ino) {
-                node.attached = false;
+                node.standing = standing;
             }
             self.drop_if_unused(ino);
         }
@@ -146,11 +152,11 @@ impl Inodes {
         if self.child(parent, &old_name) == Some(ino) {
             self.take_name(parent, &old_name);
         }
-        self.detach_name(parent, new_name);
+        self.detach_name(parent, new_name, Standing::Removed);
         let new_name: Arc<str> = new_name.into();
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.name = new_name.clone();
-            node.attached = true;
+            node.standing = Standing::Named;
         }
         self.give_name(parent, new_name, ino);
     }
@@ -206,7 +212,9 @@ impl Inodes {
         let holds = match &node.kind {
             NodeKind::Region | NodeKind::Pool(_) => false,
             NodeKind::Identity(identity) => identity.has_made(),
-            NodeKind::Dataset(dataset) => node.attached && dataset.dataset.is_made(),
+            NodeKind::Dataset(dataset) => {
+                node.standing == Standing::Named && dataset.dataset.is_made()
+            }
             NodeKind::Record(record) => record.opens > 0 || record.unsent.is_some(),
         };
         if node.lookups > 0 || holds || ino == ROOT {

@@ -11,8 +11,8 @@ use super::directory::DirHandle;
 use super::error::Error;
 use super::file::FileHandle;
 use super::inode::{Ino, Inodes, ROOT};
-use super::name::{Decoded, NAME_MAX, decode, encode};
-use super::node::{DatasetNode, Node, NodeKind, RecordNode};
+use super::name::{Decoded, NAME_MAX, decode, encode, may_be_hashed};
+use super::node::{DatasetNode, Node, NodeKind, RecordNode, Standing};
 use crate::store::{self, Dataset, Freshness, Identity, Record, Store};
 use crate::wire::names::{DatasetName, PoolId, RecordKey, Scope};
 
@@ -217,7 +217,8 @@ impl FileSystem {
         let dataset = match identity.find(&dataset_name, self.deadline()).await {
             Ok(dataset) => dataset,
             Err(error) if error.kind() == store::ErrorKind::NotFound => {
-                self.inodes().detach_name(parent, name);
+                self.inodes()
+                    .detach_name(parent, name, Standing::Superseded);
                 return Ok(Found::Nothing(identity.freshness()));
             }
             Err(error) => return Err(error.into()),
@@ -246,10 +247,12 @@ impl FileSystem {
             return Ok(Found::Entry(entry));
         }
         self.refresh(dataset).await?;
-        let Some((key, record)) = find_record(dataset, name) else {
+        let known = self.known_key(parent, name);
+        let found = known.and_then(|key| Some((key.clone(), dataset.record(&key)?)));
+        let Some((key, record)) = found.or_else(|| find_record(dataset, name)) else {
             let mut inodes = self.inodes();
             if !is_unsent(&inodes, parent, name) {
-                inodes.detach_name(parent, name);
+                inodes.detach_name(parent, name, Standing::Superseded);
             }
             return Ok(Found::Nothing(dataset.freshness()));
         };
@@ -261,6 +264,13 @@ impl FileSystem {
             attr: attr.ok_or(Error::NotFound)?,
             ttl: dataset.freshness(),
         }))
+    }
+
+    /// Returns the key of the node that has a name: a hash is not undone twice.
+    fn known_key(&self, parent: Ino, name: &str) -> Option<RecordKey> {
+        let inodes = self.inodes();
+        let known = inodes.record(inodes.child(parent, name)?)?;
+        Some(known.key.clone())
     }
 
     /// Brings a dataset up to date; while the service is unreachable, what memory holds serves.
@@ -403,8 +413,9 @@ pub(super) fn find_record(dataset: &Dataset, name: &str) -> Option<(RecordKey, R
             Some((key, record))
         }
         Decoded::Hashed => {
-            let mut records = dataset.records().into_iter();
-            records.find(|(key, _)| encode(key) == name)
+            let key = dataset.find_key(|key| may_be_hashed(key) && encode(key) == name)?;
+            let record = dataset.record(&key)?;
+            Some((key, record))
         }
         Decoded::Reserved => None,
     }

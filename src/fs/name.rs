@@ -41,6 +41,12 @@ pub fn encode(key: &RecordKey) -> String {
     }
 }
 
+/// Returns whether a key's name can have a hash; most cannot, and hashing is slow.
+pub(super) fn may_be_hashed(key: &RecordKey) -> bool {
+    // An escape is three bytes for one, or two more.
+    key.as_str().is_none_or(|text| text.len() * 3 > NAME_MAX)
+}
+
 /// Returns the file name of a text, however long.
 pub fn encode_text(text: &str) -> String {
     if matches!(text, "." | ".." | CONTROL) {

@@ -17,9 +17,19 @@ pub(super) struct Node {
     pub(super) name: Arc<str>,
     /// How often the kernel was given it.
     pub(super) lookups: u64,
-    /// Whether its name still leads to it.
-    pub(super) attached: bool,
+    pub(super) standing: Standing,
     pub(super) kind: NodeKind,
+}
+
+/// Whether a node's name still leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Named,
+    /// A newer version has the name. What is written here meets it when it is sent.
+    Superseded,
+    /// It was removed, or replaced by a rename. What is written here is for those who have it
+    /// open, and is never sent.
+    Removed,
 }
 
 #[derive(Debug)]
@@ -52,8 +62,11 @@ pub(super) struct RecordNode {
     /// The version's value, kept while the file is open.
     pub(super) content: Option<Text>,
     pub(super) unsent: Option<Unsent>,
+    /// Handles, and operations that need the value to stay in memory.
     pub(super) opens: u32,
     pub(super) writers: u32,
+    /// How often something unsent was dropped, so that whoever waited for it learns of it.
+    pub(super) drops: u32,
     /// Lets one push of this file follow another.
     pub(super) gate: Arc<tokio::sync::Mutex<()>>,
 }
@@ -94,6 +107,7 @@ impl RecordNode {
             unsent: None,
             opens: 0,
             writers: 0,
+            drops: 0,
             gate: Arc::default(),
         }
     }
@@ -109,6 +123,17 @@ impl RecordNode {
             0 => None,
             _ => remote.value.clone(),
         };
+    }
+
+    /// Drops what was not sent, and the interest in what became of it.
+    pub(super) fn drop_unsent(&mut self) {
+        let Some(unsent) = self.unsent.take() else {
+            return;
+        };
+        self.drops += 1;
+        if let Some((ticket, _)) = unsent.attempt {
+            self.dataset.forget(ticket);
+        }
     }
 
     /// Returns whether the value, as this mount shows it, is in memory.

@@ -7,6 +7,7 @@ use super::error::Error;
 use super::file::record_of;
 use super::inode::{Ino, Inodes};
 use super::lookup::FileSystem;
+use super::node::Standing;
 use super::unsent::UnsentKind;
 use crate::store::{Commit, Dataset, ErrorKind};
 use crate::sync::{Change, Kind, Landed, Ticket};
@@ -92,14 +93,13 @@ impl FileSystem {
     /// Returns what of a file is to be sent now.
     fn next_push(&self, ino: Ino, extent: Extent) -> Result<Option<Push>, Error> {
         let mut inodes = self.inodes();
-        let attached = inodes.get(ino).is_some_and(|node| node.attached);
+        let removed = inodes.standing(ino) == Standing::Removed;
         let record = record_of(&mut inodes, ino)?;
         let sent_before = record.is_sent();
         let Some(unsent) = &mut record.unsent else {
             return Ok(None);
         };
-        if !attached {
-            // Removed or replaced: what is written to it is seen by those who have it open.
+        if removed {
             return Ok(None);
         }
         if extent == Extent::Flushable && !unsent.flushable {
@@ -151,13 +151,11 @@ impl FileSystem {
     /// A push was made: the file is the version it made, with what was written since.
     fn land(&self, ino: Ino, push: &Push, landed: Vec<Landed>) {
         let mut inodes = self.inodes();
+        let standing = inodes.standing(ino);
         let Some(landed) = landed.into_iter().next() else {
             return;
         };
         let Some(record) = inodes.record_mut(ino) else {
-            return;
-        };
-        let Some(unsent) = &mut record.unsent else {
             return;
         };
         let value = landed
@@ -166,29 +164,47 @@ impl FileSystem {
             .and_then(|remote| remote.value.as_ref());
         let sent = push.sent.text.as_deref();
         let as_sent = sent.is_none() || value.and_then(Text::as_str) == sent;
-        if unsent.generation == push.sent.generation {
-            record.unsent = None;
-            if let Some(remote) = &landed.record {
-                record.show(remote, landed.base);
-            }
-        } else {
-            unsent.base = landed.base;
+        let mut all_sent = true;
+        if let Some(unsent) = &mut record.unsent {
+            all_sent = unsent.generation == push.sent.generation;
             if let (UnsentKind::Append { from }, Some(sent)) = (&mut unsent.kind, sent) {
                 *from = sent.len();
             }
-            record.base = landed.base;
+            // A value that is not only ours was not shown: the base stays what it was.
+            if as_sent {
+                unsent.base = landed.base;
+            }
+            if all_sent {
+                record.unsent = None;
+            }
         }
         if as_sent {
-            let id = record.id();
-            inodes.note_shown(id, landed.base);
-        } else if let Some(node) = inodes.get(ino)
-            && inodes
-                .record(ino)
-                .is_some_and(|record| record.unsent.is_none())
+            match &landed.record {
+                Some(remote) if all_sent => record.show(remote, landed.base),
+                _ => record.base = landed.base,
+            }
+            if standing == Standing::Named {
+                let id = record.id();
+                inodes.note_shown(id, landed.base);
+            }
+            return;
+        }
+        // More than was written here: this file stays what its writers see, and the name leads to
+        // the new version.
+        if let Some(sent) = &push.sent.text {
+            record.size = sent.len() as u64;
+            record.content = Some(sent.clone().into());
+        }
+        self.supersede(&mut inodes, ino);
+    }
+
+    /// A name leads to another version than its node's from now on.
+    fn supersede(&self, inodes: &mut Inodes, ino: Ino) {
+        if let Some(node) = inodes.get(ino)
+            && node.standing == Standing::Named
         {
-            // More than was written here: what the kernel has cached is not the new version.
             let (parent, name) = (node.parent, node.name.clone());
-            inodes.detach_name(parent, &name);
+            inodes.detach_name(parent, &name, Standing::Superseded);
             self.invalidate(parent, &name);
         }
     }
@@ -228,16 +244,21 @@ impl FileSystem {
         let Some(record) = inodes.record_mut(ino) else {
             return;
         };
-        let Some(unsent) = record.unsent.take() else {
-            return;
-        };
-        if let Some((ticket, _)) = unsent.attempt {
-            record.dataset.forget(ticket);
+        if record.unsent.is_some() {
+            record.drop_unsent();
+            self.supersede(inodes, ino);
         }
-        if let Some(node) = inodes.get(ino).filter(|node| node.attached) {
-            let (parent, name) = (node.parent, node.name.clone());
-            inodes.detach_name(parent, &name);
-            self.invalidate(parent, &name);
+    }
+
+    /// Waits until nothing is being sent any more, at most until `deadline`.
+    pub async fn settle(&self, deadline: Instant) {
+        let unsent = self.inodes().all_unsent();
+        for ino in unsent {
+            let gate = self.inodes().record(ino).map(|record| record.gate.clone());
+            if let Some(gate) = gate {
+                // Whether it ends in time or not, it is counted afterwards.
+                let _ = lock_gate(&gate, deadline).await;
+            }
         }
     }
 }

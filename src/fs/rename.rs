@@ -8,7 +8,7 @@ use super::error::Error;
 use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
 use super::lookup::{FileSystem, Found, Place, check_length};
-use super::node::RecordNode;
+use super::node::{RecordNode, Standing};
 use super::push::lock_gate;
 use super::unsent::UnsentKind;
 use crate::store::{Dataset, ErrorKind};
@@ -74,7 +74,7 @@ impl FileSystem {
         let mut inodes = self.inodes();
         drop_unless_open(&mut inodes, ino);
         inodes.forget_shown(&id);
-        inodes.detach_name(parent, name);
+        inodes.detach_name(parent, name, Standing::Removed);
         Ok(())
     }
 
@@ -99,17 +99,15 @@ impl FileSystem {
                 return Err(Error::NotPermitted("ids cannot be changed"));
             }
         };
-        let new_key = match self.known_child(parent, new_name).await {
-            Ok(ino) => record_of(&mut self.inodes(), ino)?.key.clone(),
-            Err(Error::NotFound) => new_key(new_name)?,
-            Err(error) => return Err(error),
-        };
         let deadline = self.deadline();
         let source = self.known_child(parent, name).await?;
-        let target = match self.known_child(parent, new_name).await {
-            Ok(ino) => Some(ino),
-            Err(Error::NotFound) => None,
-            Err(error) => return Err(error),
+        // The kernel has just looked the new name up: one without a node was shown to be absent,
+        // and looking again might show what comes meanwhile.
+        let target = self.inodes().child(parent, new_name);
+        let absent = dataset.absent_base();
+        let new_key = match target {
+            Some(ino) => record_of(&mut self.inodes(), ino)?.key.clone(),
+            None => new_key(new_name)?,
         };
         match (mode, target) {
             (RenameMode::NoReplace, Some(_)) => return Err(Error::Exists),
@@ -129,7 +127,7 @@ impl FileSystem {
         }
         let target_base = match &target {
             Some(target) => target.base,
-            None => dataset.base(&new_key),
+            None => absent,
         };
         let mut changes = vec![Change {
             key: new_key.clone(),
@@ -145,7 +143,13 @@ impl FileSystem {
                 modified: source.modified,
             });
         }
-        let landed = commit(&dataset, changes, deadline).await?;
+        let landed = commit(&dataset, changes, deadline).await;
+        let landed = landed.map_err(|error| match error {
+            Error::Busy(_) if mode == RenameMode::NoReplace && dataset.has(&new_key) => {
+                Error::Exists
+            }
+            error => error,
+        })?;
         let mut inodes = self.inodes();
         if let Some(target) = &target {
             drop_unless_open(&mut inodes, target.ino);
@@ -281,7 +285,7 @@ fn local_value(record: &RecordNode) -> Result<Option<Text>, Error> {
 /// What is unsent of a file that lost its name is kept for those who have it open.
 fn drop_unless_open(inodes: &mut Inodes, ino: Ino) {
     if let Some(record) = inodes.record_mut(ino).filter(|record| record.opens == 0) {
-        record.unsent = None;
+        record.drop_unsent();
     }
 }
 
@@ -310,7 +314,7 @@ fn settle(inodes: &mut Inodes, ino: Ino, key: RecordKey, landed: Option<&Landed>
         return;
     };
     record.key = key;
-    record.unsent = None;
+    record.drop_unsent();
     let Some(Landed {
         record: Some(remote),
         base,

@@ -46,6 +46,8 @@ pub struct Store {
     identities: Mutex<HashMap<IdentityId, Weak<Identity>>>,
     seen: Mutex<LruCache<IdentityId, ()>>,
     kept: Mutex<Kept>,
+    /// Which life of a dataset was seen last, where it is not the first.
+    lives: Mutex<LruCache<(IdentityId, DatasetName), u32>>,
 }
 
 /// The datasets that hold records, listed longest ago first. They are kept alive here: the kernel
@@ -67,6 +69,7 @@ impl Store {
             options,
             identities: Mutex::default(),
             seen: Mutex::new(LruCache::new(SEEN)),
+            lives: Mutex::new(LruCache::new(SEEN)),
             kept: Mutex::new(Kept {
                 datasets: LruCache::unbounded(),
                 bytes: 0,
@@ -172,6 +175,17 @@ impl Store {
 
     pub(super) fn note_seen(&self, identity: &IdentityId) {
         lock(&self.seen).put(identity.clone(), ());
+    }
+
+    pub(super) fn life(&self, identity: &IdentityId, dataset: &DatasetName) -> u32 {
+        let key = (identity.clone(), dataset.clone());
+        lock(&self.lives).get(&key).copied().unwrap_or_default()
+    }
+
+    pub(super) fn note_life(&self, identity: &IdentityId, dataset: &DatasetName, life: u32) {
+        if life > 0 {
+            lock(&self.lives).put((identity.clone(), dataset.clone()), life);
+        }
     }
 
     /// Takes note of how much a dataset holds, and drops the records of those listed longest ago

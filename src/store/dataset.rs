@@ -14,7 +14,7 @@ use super::cache::{Store, lock};
 use super::error::{Error, ErrorKind};
 use super::identity::Identity;
 use crate::api;
-use crate::sync::{Base, Change, DatasetState, Landed, Listing, Remote, Step, Ticket};
+use crate::sync::{Base, Change, DatasetState, Landed, Listing, Remote, Shown, Step, Ticket};
 use crate::wire::datasets::DeleteDataset;
 use crate::wire::names::{DatasetName, IdentityId, RecordKey};
 use crate::wire::records::{ListRecords, RecordPatch, UpdateRecords, UpdateRecordsBody};
@@ -61,6 +61,8 @@ struct Inner {
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
     /// Outcomes that came when nobody waited any more.
     outcomes: HashMap<Ticket, Verdict>,
+    /// Who waits for the dataset to be deleted.
+    deletions: Vec<oneshot::Sender<Result<(), Error>>>,
     /// Tickets whose outcome nobody will ask for.
     forgotten: HashSet<Ticket>,
 }
@@ -75,10 +77,15 @@ pub struct Dataset {
 
 impl Dataset {
     pub(super) fn new(identity: Arc<Identity>, name: DatasetName) -> Arc<Self> {
+        let life = identity.store().life(identity.id(), &name);
+        let inner = Inner {
+            state: DatasetState::with_life(life),
+            ..Inner::default()
+        };
         Arc::new(Self {
             identity,
             name,
-            inner: Mutex::default(),
+            inner: Mutex::new(inner),
         })
     }
 
@@ -128,9 +135,29 @@ impl Dataset {
         Some(Record { remote, base })
     }
 
+    /// Returns the base of a change of a key that was just seen to be absent.
+    pub fn absent_base(&self) -> Base {
+        Base {
+            life: lock(&self.inner).state.life(),
+            shown: Shown::Absent,
+        }
+    }
+
+    /// Returns a key that `wanted` is true of.
+    pub fn find_key(&self, wanted: impl Fn(&RecordKey) -> bool) -> Option<RecordKey> {
+        let inner = lock(&self.inner);
+        let mut keys = inner.state.records().map(|(key, _)| key);
+        keys.find(|key| wanted(key)).cloned()
+    }
+
     /// Returns what a change of `key` that begins now has as its base.
     pub fn base(&self, key: &RecordKey) -> Base {
         lock(&self.inner).state.base(key)
+    }
+
+    /// Returns whether there is a record with `key`, as last listed.
+    pub fn has(&self, key: &RecordKey) -> bool {
+        lock(&self.inner).state.record(key).is_some()
     }
 
     /// Returns all records as last listed, by key.
@@ -257,70 +284,99 @@ impl Dataset {
     /// # Errors
     /// [`ErrorKind::NotEmpty`] if it has records or changes under way.
     pub async fn delete(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
-        self.refresh(Freshness::Now, deadline).await?;
-        let exists = {
-            let inner = lock(&self.inner);
-            if inner.state.records().next().is_some() || inner.state.is_pending() {
-                return Err(ErrorKind::NotEmpty.into());
-            }
-            inner.state.exists()
+        let deleted = {
+            let mut inner = lock(&self.inner);
+            inner.state.want_deletion();
+            let (sender, receiver) = oneshot::channel();
+            inner.deletions.push(sender);
+            self.start(&mut inner);
+            receiver
         };
-        if exists {
-            let operation = DeleteDataset {
-                pool: self.identity.pool().clone(),
-                identity: self.identity.id().clone(),
-                dataset: self.name.clone(),
-            };
-            let deleted = self.store().client().call(&operation, deadline).await;
-            match deleted.map_err(Error::from) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+        match tokio::time::timeout_at(deadline.into(), deleted).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
+            Err(_) => {
+                lock(&self.inner).state.cancel_deletion();
+                Err(ErrorKind::TimedOut.into())
             }
-            lock(&self.inner).state.handle_deleted(Instant::now());
         }
-        self.identity.note_deleted(&self.name);
-        Ok(())
     }
 
     fn start(self: &Arc<Self>, inner: &mut Inner) {
         if !inner.running {
             inner.running = true;
-            tokio::spawn(self.clone().run());
+            let running = Running(self.clone());
+            tokio::spawn(async move { running.0.run().await });
         }
     }
 
-    async fn run(self: Arc<Self>) {
-        let mut lost = 0;
+    async fn run(self: &Arc<Self>) {
+        let mut again = 0;
         loop {
-            let step = {
-                let mut inner = lock(&self.inner);
-                let step = inner.state.next_step(Instant::now());
-                inner.deliver();
-                match step {
-                    Step::Idle => {
-                        inner.running = false;
-                        return;
-                    }
-                    Step::List { .. } => {
-                        inner.lists_begun += 1;
-                        inner.listing = true;
-                    }
-                    Step::Update { .. } => {}
-                }
-                step
-            };
-            match step {
+            match self.next_step() {
                 Step::List { since } => self.list(since).await,
                 Step::Update { patches, token } => {
-                    if self.update(patches, token).await.is_lost() {
-                        lost += 1;
-                        tokio::time::sleep(self.store().client().pause(lost)).await;
+                    if self.update(patches, token).await == Sent::Again {
+                        again += 1;
+                        tokio::time::sleep(self.store().client().pause(again)).await;
                     }
+                }
+                Step::Delete => self.make_deletion().await,
+                Step::RefuseDeletion => {
+                    lock(&self.inner).resolve_deletions(&Err(ErrorKind::NotEmpty.into()));
                 }
                 Step::Idle => return,
             }
         }
+    }
+
+    fn next_step(&self) -> Step {
+        let mut inner = lock(&self.inner);
+        let step = inner.state.next_step(Instant::now());
+        inner.deliver();
+        match step {
+            Step::Idle => inner.running = false,
+            Step::List { .. } => {
+                inner.lists_begun += 1;
+                inner.listing = true;
+            }
+            Step::Update { .. } | Step::Delete | Step::RefuseDeletion => {}
+        }
+        step
+    }
+
+    /// Deletes the dataset, which was just listed empty. Nothing else is under way for it.
+    async fn make_deletion(&self) {
+        let deleted = match self.exists() {
+            true => {
+                let operation = DeleteDataset {
+                    pool: self.identity.pool().clone(),
+                    identity: self.identity.id().clone(),
+                    dataset: self.name.clone(),
+                };
+                let deadline = self.store().deadline();
+                let deleted = self.store().client().call(&operation, deadline).await;
+                match deleted.map_err(Error::from) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                    _ => {
+                        lock(&self.inner).state.handle_deleted(Instant::now());
+                        Ok(())
+                    }
+                }
+            }
+            false => Ok(()),
+        };
+        if deleted.is_ok() {
+            self.identity.note_deleted(&self.name);
+            self.note_life();
+        }
+        lock(&self.inner).resolve_deletions(&deleted);
+    }
+
+    /// Bases outlive this object, so the life they belong to must as well.
+    fn note_life(&self) {
+        let life = lock(&self.inner).state.life();
+        self.store().note_life(self.identity.id(), &self.name, life);
     }
 
     async fn list(self: &Arc<Self>, since: i64) {
@@ -343,6 +399,7 @@ impl Dataset {
             }
             inner.state.bytes()
         };
+        self.note_life();
         if self.exists() {
             self.store().note_seen(self.identity.id());
             self.identity.note_exists(&self.name);
@@ -412,11 +469,15 @@ impl Dataset {
                 Err(error) if error.is_unsure() => {
                     tracing::warn!(%error, "no telling whether an update was made");
                     inner.state.handle_lost();
-                    Sent::Lost
+                    Sent::Again
                 }
                 Err(api::Error::Fault(fault)) => {
+                    let again = fault.is_conflict() || fault.is_session_token();
                     inner.state.handle_refused(fault);
-                    Sent::Answered
+                    match again {
+                        true => Sent::Again,
+                        false => Sent::Answered,
+                    }
                 }
                 Err(error) => {
                     inner.state.handle_not_sent();
@@ -435,17 +496,27 @@ impl Dataset {
     }
 }
 
-/// Whether an update's outcome is known.
+/// The task that makes the exchanges. However it ends, nobody is left waiting for it.
+struct Running(Arc<Dataset>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.0.inner);
+        if std::thread::panicking() {
+            inner.running = false;
+            inner.listing = false;
+            inner.state.handle_lost();
+            inner.fail(ErrorKind::Failed.into());
+        }
+    }
+}
+
+/// What came of sending an update.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
     Answered,
-    Lost,
-}
-
-impl Sent {
-    fn is_lost(self) -> bool {
-        self == Self::Lost
-    }
+    /// It may have to be sent again, after a pause.
+    Again,
 }
 
 fn gone() -> Commit {
@@ -488,17 +559,31 @@ impl Inner {
         }
     }
 
+    fn resolve_deletions(&mut self, result: &Result<(), Error>) {
+        for waiter in self.deletions.drain(..) {
+            let _ = waiter.send(result.clone());
+        }
+    }
+
     /// The service cannot be asked: everybody who waits is told so.
     fn fail(&mut self, error: Error) {
         self.resolve_lists(u64::MAX, &Err(error.clone()));
+        self.state.cancel_deletion();
+        self.resolve_deletions(&Err(error.clone()));
         for ticket in self.state.awaited() {
             let undecided = !self.state.abandon(ticket);
             let commit = Commit {
                 error: error.clone(),
                 ticket: undecided.then_some(ticket),
             };
-            if let Some(waiter) = self.waiters.remove(&ticket) {
-                let _ = waiter.send(Err(commit));
+            match self.waiters.remove(&ticket) {
+                Some(waiter) => {
+                    let _ = waiter.send(Err(commit));
+                }
+                // It was submitted, and is asked for in a moment.
+                None => {
+                    self.outcomes.insert(ticket, Err(commit));
+                }
             }
         }
     }

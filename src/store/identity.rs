@@ -205,11 +205,17 @@ impl Identity {
         }
         let missed = lock(&self.inner).missed;
         if missed || self.fresh_listing().is_some() {
-            let listed = self.datasets(deadline).await?;
-            return match listed.iter().any(|entry| entry.name == *name) {
-                true => Ok(dataset),
-                false => Err(ErrorKind::NotFound.into()),
-            };
+            match self.datasets(deadline).await {
+                Ok(listed) => {
+                    return match listed.iter().any(|entry| entry.name == *name) {
+                        true => Ok(dataset),
+                        false => Err(ErrorKind::NotFound.into()),
+                    };
+                }
+                // A path that is named works all the same.
+                Err(error) if error.kind() == ErrorKind::Denied => {}
+                Err(error) => return Err(error),
+            }
         }
         match dataset.refresh(Freshness::Ttl, deadline).await {
             // What memory holds serves.
@@ -228,6 +234,11 @@ impl Identity {
         let mut inner = lock(&self.inner);
         if let Some(dataset) = inner.datasets.get(name).and_then(Weak::upgrade) {
             return dataset;
+        }
+        if inner.datasets.len() == inner.datasets.capacity() {
+            inner
+                .datasets
+                .retain(|_, dataset| dataset.strong_count() > 0);
         }
         let dataset = Dataset::new(self.clone(), name.clone());
         inner

@@ -26,8 +26,10 @@ pub(super) struct Group {
     pub(super) attempts: u32,
     /// Whether somebody still waits for the outcome. Without a waiter nothing is sent.
     pub(super) awaited: bool,
-    /// The patches whose answer never came.
-    pub(super) unsure: Option<Vec<RecordPatch>>,
+    /// Whether the last attempt's answer never came, so that a listing must tell.
+    pub(super) unsure: bool,
+    /// The patches of every attempt whose answer never came: a call may be carried out late.
+    pub(super) lost: Vec<Vec<RecordPatch>>,
 }
 
 /// What became of a group when a batch was planned.
@@ -73,6 +75,7 @@ pub(super) fn plan_group<'a>(
 pub(super) struct Batch {
     pub(super) groups: Vec<(Ticket, Vec<RecordPatch>)>,
     keys: HashSet<RecordKey>,
+    count: usize,
     bytes: usize,
 }
 
@@ -80,14 +83,16 @@ impl Batch {
     /// Takes a group in, unless it is full or has one of the group's keys already.
     pub(super) fn admit(&mut self, ticket: Ticket, patches: Vec<RecordPatch>) {
         let bytes: usize = patches.iter().map(patch_bytes).sum();
-        let full = self.keys.len() + patches.len() > MAX_PATCHES || self.bytes + bytes > MAX_BYTES;
+        let full = self.count + patches.len() > MAX_PATCHES || self.bytes + bytes > MAX_BYTES;
         let clash = patches.iter().any(|patch| self.keys.contains(&patch.key));
+        // A later group of the same key must not overtake one that is left out.
+        self.keys
+            .extend(patches.iter().map(|patch| patch.key.clone()));
         if clash || (full && !self.groups.is_empty()) {
             return;
         }
         self.bytes += bytes;
-        self.keys
-            .extend(patches.iter().map(|patch| patch.key.clone()));
+        self.count += patches.len();
         self.groups.push((ticket, patches));
     }
 

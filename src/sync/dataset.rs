@@ -15,8 +15,8 @@ use crate::wire::names::RecordKey;
 use crate::wire::records::{Record, RecordPatch};
 use crate::wire::timestamp::Timestamp;
 
-/// How often a group is sent again after a conflict that no listing explains.
-const MAX_ATTEMPTS: u32 = 3;
+/// How often a group is sent again after conflicts and refused tokens.
+const MAX_ATTEMPTS: u32 = 10;
 /// How old a session token may be when it is used; its life on the service is not documented.
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
 
@@ -44,6 +44,10 @@ pub enum Step {
         patches: Vec<RecordPatch>,
         token: String,
     },
+    /// Delete the dataset, which was just listed and is empty.
+    Delete,
+    /// Do not delete it: it has records, or changes under way.
+    RefuseDeletion,
     Idle,
 }
 
@@ -74,6 +78,7 @@ pub struct DatasetState {
     records: BTreeMap<RecordKey, Remote>,
     token: Option<(String, Instant)>,
     list_wanted: bool,
+    delete_wanted: bool,
     staged: VecDeque<Group>,
     in_flight: Option<Batch>,
     settled: Vec<(Ticket, Outcome)>,
@@ -82,7 +87,20 @@ pub struct DatasetState {
 }
 
 impl DatasetState {
+    /// Begins in the life that was seen last, so that older bases stay what they were.
+    pub fn with_life(life: u32) -> Self {
+        Self {
+            life,
+            ..Self::default()
+        }
+    }
+
     // What is known.
+
+    /// Returns which life of the dataset this is.
+    pub fn life(&self) -> u32 {
+        self.life
+    }
 
     /// Returns whether the last listing is younger than `ttl`.
     pub fn is_fresh(&self, now: Instant, ttl: Duration) -> bool {
@@ -169,6 +187,17 @@ impl DatasetState {
         self.list_wanted = true;
     }
 
+    /// Asks for the dataset to be deleted if a new listing shows it empty.
+    pub fn want_deletion(&mut self) {
+        self.list_wanted = true;
+        self.delete_wanted = true;
+    }
+
+    /// Takes the wish for deletion back, if it was not granted yet.
+    pub fn cancel_deletion(&mut self) {
+        self.delete_wanted = false;
+    }
+
     /// Puts changes that belong together in line to be sent.
     pub fn stage(&mut self, changes: Vec<Change>) -> Ticket {
         self.last_ticket += 1;
@@ -179,7 +208,8 @@ impl DatasetState {
             cohort: self.last_cohort,
             attempts: 0,
             awaited: true,
-            unsure: None,
+            unsure: false,
+            lost: Vec::new(),
         });
         ticket
     }
@@ -191,7 +221,7 @@ impl DatasetState {
         let Some(at) = self.position(ticket) else {
             return false;
         };
-        if in_flight || self.staged[at].unsure.is_some() {
+        if in_flight || self.staged[at].unsure {
             self.staged[at].awaited = false;
             return false;
         }
@@ -231,9 +261,16 @@ impl DatasetState {
 
     /// Returns what to do now. After `List` and `Update` one of the `handle_*` is due.
     pub fn next_step(&mut self, now: Instant) -> Step {
-        let unsure = |group: &Group| group.awaited && group.unsure.is_some();
+        let unsure = |group: &Group| group.awaited && group.unsure;
         if self.list_wanted || self.staged.iter().any(unsure) {
             return self.list();
+        }
+        if std::mem::take(&mut self.delete_wanted) {
+            let empty = self.staged.is_empty() && self.records().next().is_none();
+            return match empty {
+                true => Step::Delete,
+                false => Step::RefuseDeletion,
+            };
         }
         if !self.staged.iter().any(|group| group.awaited) {
             return Step::Idle;
@@ -454,27 +491,26 @@ impl DatasetState {
         self.listed = Some(Listed { sync_count: 0, at });
     }
 
-    /// Looks in a fresh listing for patches whose answer was lost. An update is atomic: where one
-    /// patch of a group is known by its date, all were applied.
+    /// Looks in a fresh listing for patches whose answer was lost, in this attempt or an earlier
+    /// one. An update is atomic: where one patch of a group is known for ours, all were applied.
     fn resolve_unsure(&mut self) {
+        let records = &self.records;
+        let applied = |group: &Group, patches: &Vec<RecordPatch>| {
+            let found = |patch| evidence(group, patch, records.get(&patch.key));
+            patches.iter().any(|patch| found(patch) == Evidence::Signed)
+                || patches.iter().all(|patch| found(patch) != Evidence::None)
+        };
         let mut found = Vec::new();
         let mut lost = Vec::new();
-        for group in &mut self.staged {
-            let Some(patches) = group.unsure.take() else {
-                continue;
-            };
-            let found_all = || {
-                patches
-                    .iter()
-                    .map(|patch| evidence(group, patch, self.records.get(&patch.key)))
-            };
-            let applied = found_all().any(|evidence| evidence == Evidence::Signed)
-                || found_all().all(|evidence| evidence != Evidence::None);
-            if applied {
+        for group in self.staged.iter().filter(|group| !group.lost.is_empty()) {
+            if group.lost.iter().any(|patches| applied(group, patches)) {
                 found.push(group.ticket);
             } else if !group.awaited {
                 lost.push(group.ticket);
             }
+        }
+        for group in &mut self.staged {
+            group.unsure = false;
         }
         for ticket in found {
             self.settle_landed(ticket);
@@ -487,7 +523,8 @@ impl DatasetState {
     fn mark_unsure(&mut self, batch: Batch) {
         for (ticket, patches) in batch.groups {
             if let Some(at) = self.position(ticket) {
-                self.staged[at].unsure = Some(patches);
+                self.staged[at].unsure = true;
+                self.staged[at].lost.push(patches);
             }
         }
     }

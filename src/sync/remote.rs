@@ -25,7 +25,8 @@ pub(super) enum Evidence {
     None,
     /// It is as the patch would have it, which others may have made it too.
     Alike,
-    /// It bears our own date to the millisecond, or begins with the whole text an append made.
+    /// It is, and bears our own date to the millisecond; or it begins with the whole text an
+    /// append made. A date alone proves nothing: `cp -p` gives the same one everywhere.
     Signed,
 }
 
@@ -33,10 +34,6 @@ pub(super) fn evidence(group: &Group, patch: &RecordPatch, remote: Option<&Remot
     let Some(remote) = remote.filter(|remote| remote.sync_count > patch.sync_count) else {
         return Evidence::None;
     };
-    let dated = patch.device_last_modified_date.is_some();
-    if dated && remote.device_date == patch.device_last_modified_date {
-        return Evidence::Signed;
-    }
     let appends =
         |change: &Change| change.key == patch.key && matches!(change.kind, Kind::Append(_));
     if group.changes.iter().any(appends)
@@ -45,7 +42,9 @@ pub(super) fn evidence(group: &Group, patch: &RecordPatch, remote: Option<&Remot
     {
         return Evidence::Signed;
     }
+    let dated = patch.device_last_modified_date.is_some();
     match remote.value == patch.value {
+        true if dated && remote.device_date == patch.device_last_modified_date => Evidence::Signed,
         true => Evidence::Alike,
         false => Evidence::None,
     }

@@ -20,6 +20,8 @@ pub enum Trouble {
     LoseCall,
     /// It is answered with this status and nothing else.
     Status(u16),
+    /// The connection breaks now, and it is carried out later.
+    Late(Duration),
     /// It is answered late.
     Slow(Duration),
 }
@@ -89,6 +91,13 @@ impl Tap {
                 broken()
             }
             Some(Trouble::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
+            Some(Trouble::Late(pause)) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    next.run(request).await;
+                });
+                broken()
+            }
             Some(Trouble::Slow(pause)) => {
                 tokio::time::sleep(pause).await;
                 next.run(request).await

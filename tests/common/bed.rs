@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_sdk_cognitosync::types::{Operation, RecordPatch};
@@ -86,6 +87,20 @@ impl Bed {
         self.tap.clear();
         let done = action();
         (done, self.calls())
+    }
+
+    /// Waits until an operation is called, counted from the last [`calls_of`](Self::calls_of).
+    pub fn wait_for_call(&self, operation: &str) {
+        let begun = Instant::now();
+        while !self.calls().contains(&operation) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no {operation}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Forgets the calls made so far.
+    pub fn forget_calls(&self) {
+        self.tap.clear();
     }
 
     pub fn trouble(&self, operation: &'static str, trouble: Trouble, after: usize, times: usize) {

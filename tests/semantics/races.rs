@@ -121,11 +121,12 @@ fn s09_a_rename_does_not_replace_what_came_meanwhile() {
             .open(dataset.join("a"))
             .unwrap();
         (&file).write_all(b"B").unwrap();
+        bed.forget_calls();
         let slow = Trouble::Slow(Duration::from_millis(800));
         bed.trouble("UpdateRecords", slow, 0, 1);
         std::thread::scope(|scope| {
             let pushed = scope.spawn(|| file.sync_all());
-            std::thread::sleep(Duration::from_millis(200));
+            bed.wait_for_call("UpdateRecords");
             let renamed = scope.spawn(|| {
                 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
                 let flags = match noreplace {
@@ -178,7 +179,7 @@ fn s11_a_write_during_rmdir_is_refused_or_refuses_it() {
     bed.trouble("DeleteDataset", slow, 0, 1);
     std::thread::scope(|scope| {
         let removed = scope.spawn(|| fs::remove_dir(&dataset));
-        std::thread::sleep(Duration::from_millis(300));
+        bed.wait_for_call("DeleteDataset");
         file.set_len(0).unwrap();
         file.write_all_at(b"new text", 0).unwrap();
         assert_eq!(errno(file.sync_all()), libc::ESTALE);
@@ -222,12 +223,13 @@ fn s18_the_same_date_alone_is_no_proof() {
     for mount in [0, 1] {
         fs::read(path(mount)).unwrap();
     }
+    bed.forget_calls();
     bed.trouble("UpdateRecords", Trouble::LoseCall, 0, 1);
-    let slow = Trouble::Slow(Duration::from_millis(1000));
+    let slow = Trouble::Slow(Duration::from_millis(2000));
     bed.trouble("ListRecords", slow, 0, 1);
     std::thread::scope(|scope| {
         let ours = scope.spawn(|| write(&path(0), "OURS"));
-        std::thread::sleep(Duration::from_millis(400));
+        bed.wait_for_call("ListRecords");
         write(&path(1), "THEIRS").unwrap();
         assert_eq!(errno(ours.join().unwrap()), libc::ESTALE);
     });
@@ -304,10 +306,11 @@ fn a_write_behind_a_touch_that_failed_keeps_the_value() {
     let mounted = bed.mount("timeout=1s,ttl=60s");
     let dataset = bed.dataset(&mounted, "data");
     fs::metadata(dataset.join("k")).unwrap();
+    bed.forget_calls();
     bed.trouble("UpdateRecords", Trouble::Hang, 0, 1);
     let file = std::thread::scope(|scope| {
         let touched = scope.spawn(|| shell(&dataset, "python3 -c 'import os; os.utime(\"k\")'"));
-        std::thread::sleep(Duration::from_millis(300));
+        bed.wait_for_call("UpdateRecords");
         let file = OpenOptions::new()
             .write(true)
             .open(dataset.join("k"))
@@ -364,10 +367,11 @@ fn s21_sigterm_waits_for_what_is_being_sent() {
     let mut mounted = bed.mount("");
     let path = bed.dataset(&mounted, "data").join("k");
     fs::read(&path).unwrap();
+    bed.forget_calls();
     let slow = Trouble::Slow(Duration::from_millis(1200));
     bed.trouble("UpdateRecords", slow, 0, 1);
     let writer = std::thread::spawn(move || rewrite(&path, "closing"));
-    std::thread::sleep(Duration::from_millis(300));
+    bed.wait_for_call("UpdateRecords");
     mounted.signal(Signal::SIGTERM);
     assert_eq!(mounted.wait().code(), Some(0), "{}", mounted.log());
     writer.join().unwrap().unwrap();

@@ -267,7 +267,7 @@ async fn identity_operations_are_told_by_their_target() {
     assert_eq!(unsigned.error(), "MissingAuthenticationTokenException");
     let mistaken = call("ListIdentities", &pool, Some("cognito-sync")).await;
     assert_eq!(mistaken.error(), "InvalidSignatureException");
-    let unknown = call("CreateIdentityPool", &pool, Some("cognito-identity")).await;
+    let unknown = call("MergeDeveloperIdentities", &pool, Some("cognito-identity")).await;
     assert_eq!(
         (unknown.status, unknown.error()),
         (404, "UnknownOperationException")

@@ -24,6 +24,7 @@
 //! - Listings hold 1,024 records, 64 datasets or 64 pools unless asked otherwise, at most 1,024.
 
 pub mod auth;
+mod deliveries;
 pub mod http;
 mod random;
 pub mod sample;

@@ -3,13 +3,22 @@
 //! Invariant: nothing here reads a clock or a header; the only chance is in new ids, credentials
 //! and session tokens.
 
+mod bulk_publish;
+mod changes;
+mod configuration;
 mod datasets;
+mod devices;
 mod identities;
+mod identity_pools;
+mod openid;
 mod paging;
 mod records;
 mod tokens;
 mod usage;
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::wire::fault::{Code, Fault};
@@ -18,6 +27,7 @@ use crate::wire::names::{IdentityId, PoolId, Region};
 use crate::wire::operation::Call;
 use crate::wire::timestamp::Timestamp;
 
+use super::deliveries::Deliveries;
 use super::random;
 use super::storage::{DeveloperCredentials, Storage, StorageError};
 use tokens::SessionTokens;
@@ -64,6 +74,17 @@ impl Caller {
         }
     }
 
+    /// Refuses a developer.
+    fn must_be_user(&self) -> Result<(), Fault> {
+        match self {
+            Self::User { .. } => Ok(()),
+            Self::Developer { .. } => Err(Fault::new(
+                Code::NotAuthorized,
+                "the operation needs credentials of an identity",
+            )),
+        }
+    }
+
     /// Refuses a user who asks for somebody else's data.
     fn must_own(&self, of_pool: &PoolId, of_identity: &IdentityId) -> Result<(), Fault> {
         match self {
@@ -101,6 +122,9 @@ pub struct Service {
     storage: Storage,
     tokens: SessionTokens,
     lifetimes: Lifetimes,
+    deliveries: Deliveries,
+    /// The pools whose bulk publish runs.
+    publishing: Mutex<HashSet<PoolId>>,
 }
 
 impl Service {
@@ -111,9 +135,17 @@ impl Service {
     pub fn with_lifetimes(storage: Storage, lifetimes: Lifetimes) -> Self {
         Self {
             tokens: SessionTokens::new(storage.token_secret(), lifetimes.session_token),
+            deliveries: Deliveries::new(storage.path().map(Deliveries::beside)),
             storage,
             lifetimes,
+            publishing: Mutex::default(),
         }
+    }
+
+    /// Sends deliveries to a file of one's own, not to the one beside the store.
+    pub fn with_events_file(mut self, path: PathBuf) -> Self {
+        self.deliveries = Deliveries::new(Some(path));
+        self
     }
 
     /// Answers a Cognito Sync call with JSON.
@@ -122,20 +154,40 @@ impl Service {
     /// What the service would answer, by its own code.
     pub fn call(&self, call: &Call, caller: &Caller, now: Timestamp) -> Result<Vec<u8>, Fault> {
         match call {
+            Call::BulkPublish(call) => json(&self.bulk_publish(call, caller, now)?),
+            Call::DeleteDataset(call) => json(&self.delete_dataset(call, caller, now)?),
+            Call::DescribeDataset(call) => json(&self.describe_dataset(call, caller)?),
+            Call::DescribeIdentityPoolUsage(call) => {
+                json(&self.describe_identity_pool_usage(call, caller)?)
+            }
+            Call::DescribeIdentityUsage(call) => json(&self.describe_identity_usage(call, caller)?),
+            Call::GetBulkPublishDetails(call) => {
+                json(&self.get_bulk_publish_details(call, caller)?)
+            }
+            Call::GetCognitoEvents(call) => json(&self.get_cognito_events(call, caller)?),
+            Call::GetIdentityPoolConfiguration(call) => {
+                json(&self.get_identity_pool_configuration(call, caller)?)
+            }
+            Call::ListDatasets(call) => json(&self.list_datasets(call, caller)?),
             Call::ListIdentityPoolUsage(call) => {
                 json(&self.list_identity_pool_usage(call, caller)?)
             }
-            Call::DescribeIdentityUsage(call) => json(&self.describe_identity_usage(call, caller)?),
-            Call::ListDatasets(call) => json(&self.list_datasets(call, caller)?),
-            Call::DescribeDataset(call) => json(&self.describe_dataset(call, caller)?),
-            Call::DeleteDataset(call) => json(&self.delete_dataset(call, caller, now)?),
             Call::ListRecords(call) => json(&self.list_records(call, caller, now)?),
+            Call::RegisterDevice(call) => json(&self.register_device(call, caller)?),
+            Call::SetCognitoEvents(call) => json(&self.set_cognito_events(call, caller)?),
+            Call::SetIdentityPoolConfiguration(call) => {
+                json(&self.set_identity_pool_configuration(call, caller)?)
+            }
+            Call::SubscribeToDataset(call) => json(&self.subscribe_to_dataset(call, caller)?),
+            Call::UnsubscribeFromDataset(call) => {
+                json(&self.unsubscribe_from_dataset(call, caller)?)
+            }
             Call::UpdateRecords(call) => json(&self.update_records(call, caller, now)?),
         }
     }
 
-    /// Answers a Cognito Identity call with JSON. GetId and GetCredentialsForIdentity need no
-    /// caller; their region is the id's.
+    /// Answers a Cognito Identity call with JSON. Calls that carry no signature need no caller;
+    /// their region is the id's.
     pub fn identity_call(
         &self,
         call: &IdentityCall,
@@ -159,6 +211,19 @@ impl Service {
             IdentityCall::ListIdentities(call) => json(&self.list_identities(call, developer()?)?),
             IdentityCall::DescribeIdentity(call) => {
                 json(&self.describe_identity(call, developer()?)?)
+            }
+            IdentityCall::CreateIdentityPool(call) => {
+                json(&self.create_described_pool(call, developer()?, now)?)
+            }
+            IdentityCall::DescribeIdentityPool(call) => {
+                json(&self.describe_identity_pool(call, developer()?)?)
+            }
+            IdentityCall::DeleteIdentities(call) => {
+                json(&self.delete_identities(call, developer()?)?)
+            }
+            IdentityCall::GetOpenIdToken(call) => json(&self.get_open_id_token(call, now)?),
+            IdentityCall::GetOpenIdTokenForDeveloperIdentity(call) => {
+                json(&self.get_open_id_token_for_developer_identity(call, developer()?, now)?)
             }
             IdentityCall::GetId(call) => json(&self.get_id(call, now)?),
             IdentityCall::GetCredentialsForIdentity(call) => {
@@ -184,7 +249,7 @@ impl Service {
         &self.storage
     }
 
-    /// Makes a pool. The real service has an operation for it that needs far more.
+    /// Makes a pool that takes guests.
     pub fn create_identity_pool(
         &self,
         region: &Region,
@@ -263,6 +328,7 @@ mod testing {
 
     pub(super) struct World {
         pub(super) service: Service,
+        events: Option<tempfile::TempDir>,
         pub(super) developer: Caller,
         pub(super) pool: PoolId,
         pub(super) identity: IdentityId,
@@ -286,10 +352,43 @@ mod testing {
             Self {
                 developer: service.developer(region),
                 service,
+                events: None,
                 pool,
                 identity,
                 other,
             }
+        }
+
+        /// A world that keeps what goes out of it.
+        pub(super) fn with_events() -> Self {
+            let mut world = Self::new();
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("events");
+            world.service = world.service.with_events_file(path);
+            world.events = Some(directory);
+            world
+        }
+
+        /// What went out.
+        pub(super) fn events(&self) -> Vec<serde_json::Value> {
+            let path = self.events.as_ref().unwrap().path().join("events");
+            let lines = std::fs::read_to_string(path).unwrap_or_default();
+            lines
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        }
+
+        /// Sends a developer's call about the pool.
+        pub(super) fn pool_call(
+            &self,
+            method: &str,
+            rest: &str,
+            body: &serde_json::Value,
+        ) -> Result<serde_json::Value, Fault> {
+            let path = format!("/identitypools/{}/{rest}", self.pool);
+            let body = body.to_string();
+            self.send(&self.developer, at(0), method, &path, body.as_bytes())
         }
 
         pub(super) fn user(&self) -> Caller {

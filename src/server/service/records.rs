@@ -13,6 +13,7 @@ use crate::wire::records::{
 use crate::wire::timestamp::Timestamp;
 
 use super::super::storage::{StoredDataset, Tx};
+use super::changes::Change;
 use super::datasets::is_here;
 use super::paging::{MAX_RESULTS, cut, last_key, page_size};
 use super::tokens::Bound;
@@ -97,20 +98,20 @@ impl Service {
         check_patches(&body.record_patches)?;
         let device = body.device_id.as_deref().filter(|id| !id.is_empty());
         if device.is_some_and(|id| id.chars().count() > MAX_DEVICE_ID) {
-            return Err(Fault::invalid(
-                "1 validation error detected: DeviceId must have at most 256 characters",
+            return Err(Fault::validation(
+                "DeviceId must have at most 256 characters",
             ));
         }
         let token = body.sync_session_token.as_deref().unwrap_or_default();
         let bound = Bound(&call.pool, &call.identity, &call.dataset);
         let nonce = self.tokens.check(token, bound, now)?;
-        self.storage.write(|tx| {
+        let (updated, deliveries) = self.storage.write(|tx| {
             nonce.must_be_unused(tx)?;
             if !is_here(caller, &call.pool) || !tx.identity_exists(&call.pool, &call.identity)? {
                 return Err(not_found("Identity", call.identity.as_str()));
             }
             if body.record_patches.is_empty() {
-                return Ok(UpdatedRecords::default());
+                return Ok((UpdatedRecords::default(), Vec::new()));
             }
             nonce.use_up(tx, now)?;
             let (mut dataset, count_before) = open_dataset(tx, call, now)?;
@@ -121,11 +122,22 @@ impl Service {
                 .record_patches
                 .iter()
                 .map(|patch| apply(tx, &mut dataset, count_before, patch))
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<Vec<_>, Fault>>()?;
             check_limits(&dataset)?;
             tx.update_dataset(&dataset)?;
-            Ok(UpdatedRecords { records })
-        })
+            let change = Change {
+                pool: &call.pool,
+                identity: &call.identity,
+                dataset: &dataset,
+                device,
+                operation: PatchOp::Replace,
+                records: &records,
+            };
+            let deliveries = change.deliveries(tx)?;
+            Ok((UpdatedRecords { records }, deliveries))
+        })?;
+        self.deliver(&deliveries);
+        Ok(updated)
     }
 }
 
@@ -142,9 +154,7 @@ fn check_patches(patches: &[RecordPatch]) -> Result<(), Fault> {
         } else {
             continue;
         };
-        return Err(Fault::invalid(&format!(
-            "1 validation error detected: {wrong}"
-        )));
+        return Err(Fault::validation(wrong));
     }
     Ok(())
 }

@@ -26,6 +26,7 @@
 pub mod auth;
 mod deliveries;
 pub mod http;
+mod lambda;
 mod random;
 pub mod sample;
 pub mod service;

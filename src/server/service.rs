@@ -14,12 +14,15 @@ mod openid;
 mod paging;
 mod records;
 mod tokens;
+mod trigger;
 mod usage;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
+
+use url::Url;
 
 use crate::wire::fault::{Code, Fault};
 use crate::wire::identity::IdentityCall;
@@ -125,6 +128,8 @@ pub struct Service {
     deliveries: Deliveries,
     /// The pools whose bulk publish runs.
     publishing: Mutex<HashSet<PoolId>>,
+    /// What is called for pools that have no function of their own.
+    sync_trigger: Option<Url>,
 }
 
 impl Service {
@@ -139,7 +144,18 @@ impl Service {
             storage,
             lifetimes,
             publishing: Mutex::default(),
+            sync_trigger: None,
         }
+    }
+
+    /// Calls a function at the updates of every pool that has none of its own.
+    ///
+    /// # Errors
+    /// The URL itself, unless it is plain http on this machine.
+    pub fn with_sync_trigger(mut self, url: &str) -> Result<Self, String> {
+        let local = configuration::local_url(url);
+        self.sync_trigger = Some(local.ok_or_else(|| url.to_owned())?);
+        Ok(self)
     }
 
     /// Sends deliveries to a file of one's own, not to the one beside the store.
@@ -321,7 +337,7 @@ mod testing {
 
     use super::*;
     use crate::wire::datasets::{Datasets, DescribedDataset};
-    use crate::wire::records::{RecordPatch, Records, UpdatedRecords};
+    use crate::wire::records::{RecordPatch, Records, UpdateRecordsBody, UpdatedRecords};
     use serde::de::DeserializeOwned;
 
     pub(super) const MINUTE: i64 = 60_000;
@@ -432,9 +448,14 @@ mod testing {
             patches: &[RecordPatch],
             now: Timestamp,
         ) -> Result<UpdatedRecords, Fault> {
-            let body = serde_json::json!({"RecordPatches": patches, "SyncSessionToken": token});
+            let body = UpdateRecordsBody {
+                device_id: None,
+                record_patches: patches.to_vec(),
+                sync_session_token: Some(token.to_owned()),
+            };
+            let body = serde_json::to_vec(&body).unwrap();
             let path = self.path("/datasets/settings");
-            self.send(caller, now, "POST", &path, body.to_string().as_bytes())
+            self.send(caller, now, "POST", &path, &body)
         }
 
         /// Updates with a new token.

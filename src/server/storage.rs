@@ -23,6 +23,7 @@ use crate::wire::fault::{Code, Fault};
 
 pub(super) use datasets::StoredDataset;
 pub(super) use identities::StoredCredentials;
+pub(super) use records::RecordHead;
 
 /// Bytes of SQLite's smallest page. It would take a shorter file for an empty one, and overwrite it.
 const SMALLEST_DATABASE: u64 = 512;

@@ -312,6 +312,34 @@ async fn errors_have_the_documented_forms() {
     let text = update(&local, date).await;
     assert_eq!((text.status, text.error()), (400, "SerializationException"));
 
+    let pool = format!("/identitypools/{}", local.pool);
+    for (path, body, error) in [
+        ("/events", "{", "SerializationException"),
+        ("/events", "[]", "SerializationException"),
+        (
+            "/events",
+            r#"{"Events":{"a":{}}}"#,
+            "SerializationException",
+        ),
+        ("/events", "{}", "InvalidParameterException"),
+        (
+            "/configuration",
+            r#"{"PushSync":5}"#,
+            "SerializationException",
+        ),
+        ("/configuration", "", "SerializationException"),
+        ("/identity/nobody/device", "{}", "InvalidParameterException"),
+        ("/getbulkpublishdetails", "", "UnknownOperationException"),
+        (
+            "/identities/us-east-1:00/device",
+            "{}",
+            "UnknownOperationException",
+        ),
+    ] {
+        let refused = send(&local, "POST", &format!("{pool}{path}"), body.as_bytes()).await;
+        assert_eq!(refused.error(), error, "{path} {body}");
+    }
+
     let missing = send(&local, "GET", &escaped(&local, "/datasets/x"), b"").await;
     assert_eq!(
         (missing.status, missing.error()),

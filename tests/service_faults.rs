@@ -1,5 +1,7 @@
 //! The trouble that `serve --fault` makes, as AWS's own SDK meets it.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aws_sdk_cognitosync::error::SdkError;
@@ -7,7 +9,7 @@ use aws_sdk_cognitosync::operation::list_datasets::{ListDatasetsError, ListDatas
 use aws_sdk_cognitosync::types::{Operation, RecordPatch};
 use cognitofs::server::faults::Faults;
 
-use crate::local_service::LocalService;
+use crate::local_service::{LocalService, client};
 
 async fn start(rules: &[&str]) -> LocalService {
     let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
@@ -74,4 +76,45 @@ async fn delays_are_waited_for_and_a_hang_ends_with_the_service() {
     assert!(hang.await.is_err());
     let stopped = tokio::time::timeout(Duration::from_secs(10), local.stop());
     stopped.await.unwrap();
+}
+
+/// The program itself: faults of its arguments, and of the file beside the store.
+#[tokio::test]
+async fn serve_makes_the_trouble_it_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let local = LocalService::start_file(&store).await;
+    let credentials = local.developer();
+    local.stop().await;
+    let mut served = Command::new(env!("CARGO_BIN_EXE_cognitofs"))
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--fault",
+            "429@ListDatasets,n=1",
+        ])
+        .arg("--store")
+        .arg(&store)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(served.stdout.as_mut().unwrap()).lines();
+    let prefix = "export AWS_ENDPOINT_URL_COGNITO_SYNC=";
+    let mut urls = said.filter_map(|line| Some(line.unwrap().strip_prefix(prefix)?.to_owned()));
+    let client = client(&urls.next().unwrap(), credentials);
+    let pools = || client.list_identity_pool_usage().send();
+    let datasets = client.list_datasets().identity_pool_id("us-east-1:00");
+    let datasets = datasets.identity_id("us-east-1:00").send().await;
+    let throttled = datasets.unwrap_err().into_service_error();
+    assert!(throttled.is_too_many_requests_exception());
+    pools().await.unwrap();
+    let control = directory.path().join("store.faults");
+    std::fs::write(&control, "500@ListIdentityPoolUsage\n").unwrap();
+    let failed = pools().await.unwrap_err().into_service_error();
+    assert!(failed.is_internal_error_exception());
+    std::fs::remove_file(&control).unwrap();
+    pools().await.unwrap();
+    served.kill().unwrap();
+    served.wait().unwrap();
 }

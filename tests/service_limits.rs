@@ -159,3 +159,28 @@ async fn listings_take_1_or_more() {
         assert!(refused.is_invalid_parameter_exception(), "{max}");
     }
 }
+
+#[tokio::test]
+async fn a_session_token_is_good_where_it_was_given() {
+    let local = LocalService::start().await;
+    let client = local.sync(local.developer());
+    let (pool, identity) = (local.pool.as_str(), local.identity.as_str());
+    let anonymous = aws_credential_types::Credentials::new("none", "none", None, None, "test");
+    let other = local.cognito_identity(anonymous).get_id();
+    let other = other.identity_pool_id(pool).send().await.unwrap();
+    let other = other.identity_id().unwrap();
+    for (of, dataset) in [(other, "settings"), (identity, "other")] {
+        let listed = client.list_records().identity_pool_id(pool);
+        let listed = listed.identity_id(of).dataset_name(dataset);
+        let listed = listed.send().await.unwrap();
+        let update = client.update_records().identity_pool_id(pool);
+        let update = update.identity_id(identity).dataset_name("settings");
+        let update = update.sync_session_token(listed.sync_session_token().unwrap());
+        let update = update.record_patches(patch("replace", "k", Some("v"), 0));
+        let refused = update.send().await.unwrap_err().into_service_error();
+        assert_eq!(
+            refused.meta().message(),
+            Some("SyncSessionToken not valid for these inputs")
+        );
+    }
+}

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::wire::identity::IdentityCall;
+use crate::wire::operation::Call;
+
 use super::random;
 
 /// How faults are written, for a command's help.
@@ -32,7 +35,7 @@ Example: --fault latency=80ms --fault 429@UpdateRecords,p=0.1 --fault reset-afte
 #[derive(Debug)]
 pub struct Rule {
     kind: Kind,
-    operation: Option<String>,
+    operation: Option<&'static str>,
     /// 0 to 1.
     probability: f64,
     /// How often it may still strike.
@@ -84,13 +87,15 @@ impl FromStr for Rule {
             let mut parts = text.trim().split(',');
             let first = parts.next()?;
             let (kind, operation) = match first.split_once('@') {
-                Some((kind, operation)) if !operation.is_empty() => (kind, Some(operation)),
-                Some(_) => return None,
+                Some((kind, operation)) => {
+                    let mut names = Call::NAMES.iter().chain(IdentityCall::NAMES);
+                    (kind, Some(names.find(|name| **name == operation)?))
+                }
                 None => (first, None),
             };
             let mut rule = Self {
                 kind: read_kind(kind)?,
-                operation: operation.map(str::to_owned),
+                operation: operation.copied(),
                 probability: 1.0,
                 left: None,
             };
@@ -136,7 +141,7 @@ fn read_time(text: &str) -> Option<Duration> {
 impl Rule {
     /// Returns whether it strikes this call, and counts it if so.
     fn strikes(&self, operation: &str) -> bool {
-        let meant = self.operation.as_deref().is_none_or(|it| it == operation);
+        let meant = self.operation.is_none_or(|it| it == operation);
         if !meant || (self.probability < 1.0 && lot() >= self.probability) {
             return false;
         }
@@ -288,15 +293,20 @@ mod tests {
 
     #[test]
     fn delays_add_up_and_the_first_trouble_strikes() {
-        let faults = faults(&["latency=2s", "429@A,n=1", "latency=1s@B", "hang,n=2"]);
+        let faults = faults(&[
+            "latency=2s",
+            "429@GetId,n=1",
+            "latency=1s@ListRecords",
+            "hang,n=2",
+        ]);
         let plan = |operation: &str| {
             let Plan { delay, trouble } = faults.plan(|| operation.to_owned());
             (delay.as_secs(), trouble)
         };
-        assert_eq!(plan("A"), (2, Some(Trouble::Throttle)));
-        assert_eq!(plan("B"), (3, Some(Trouble::Hang)));
-        assert_eq!(plan("A"), (2, Some(Trouble::Hang)));
-        assert_eq!(plan("A"), (2, None));
+        assert_eq!(plan("GetId"), (2, Some(Trouble::Throttle)));
+        assert_eq!(plan("ListRecords"), (3, Some(Trouble::Hang)));
+        assert_eq!(plan("GetId"), (2, Some(Trouble::Hang)));
+        assert_eq!(plan("GetId"), (2, None));
         let idle = Faults::default().plan(|| unreachable!("there are no rules"));
         assert_eq!(idle, Plan::default());
     }

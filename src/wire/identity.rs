@@ -19,11 +19,13 @@ use super::timestamp::{Timestamp, exponent};
 const TARGET_PREFIX: &str = "AWSCognitoIdentityService.";
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident -> $answer:ident $(unsigned $unsigned:literal)?,)*) => {
+    ($($(#[$doc:meta])* $name:ident -> $answer:ident
+        $(unsigned $unsigned:literal)? $(repeatable $repeatable:literal)?,)*) => {
         $(
             impl Operation for $name {
                 const NAME: &'static str = stringify!($name);
                 $(const UNSIGNED: bool = $unsigned;)?
+                $(const REPEATABLE: bool = $repeatable;)?
                 type Answer = $answer;
 
                 fn request(&self) -> Request {
@@ -46,6 +48,9 @@ macro_rules! operations {
         }
 
         impl IdentityCall {
+            /// The operations of Cognito Identity that there are here.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
             /// Reads a request from its `X-Amz-Target` and body.
             ///
             /// # Errors
@@ -83,7 +88,7 @@ operations! {
     GetCredentialsForIdentity -> IdentityCredentials unsigned true,
     GetOpenIdToken -> OpenIdToken unsigned true,
     GetOpenIdTokenForDeveloperIdentity -> OpenIdToken,
-    CreateIdentityPool -> IdentityPool,
+    CreateIdentityPool -> IdentityPool repeatable false,
     DescribeIdentityPool -> IdentityPool,
     DeleteIdentities -> DeletedIdentities,
 }

@@ -113,6 +113,9 @@ macro_rules! calls {
         }
 
         impl Call {
+            /// All operations of Cognito Sync.
+            pub const NAMES: &[&str] = &[$($name::NAME),*];
+
             /// Returns the API's name for the operation.
             pub fn name(&self) -> &'static str {
                 match self {

@@ -190,4 +190,39 @@ mod tests {
         let nowhere = Deliveries::new(Some(directory.path().to_owned()));
         assert!(nowhere.append(&[push()]).is_err());
     }
+
+    #[test]
+    fn a_removal_and_an_unpaired_surrogate_are_written_as_they_are() {
+        let records = [
+            r#"{"Key":"a","SyncCount":2}"#,
+            r#"{"Key":"b","Value":"\ud800"}"#,
+        ];
+        let records = records.map(|record| {
+            let record: Record = serde_json::from_str(record).unwrap();
+            StreamedRecord::from(&record)
+        });
+        let delivery = Delivery::Stream {
+            stream_name: "s".to_owned(),
+            record: StreamRecord {
+                identity_pool_id: "us-east-1:ab".parse().unwrap(),
+                identity_id: "us-east-1:cd".parse().unwrap(),
+                dataset_name: "settings".parse().unwrap(),
+                operation: PatchOp::Replace,
+                kinesis_sync_records: records.into(),
+                last_modified_date: 5,
+                url: None,
+                payload_type: "Inline",
+                sync_count: 2,
+            },
+        };
+        let line = serde_json::to_string(&delivery).unwrap();
+        for part in [
+            r#"{"key":"a","value":null,"syncCount":2,"#,
+            r#""op":"remove"}"#,
+            r#"{"key":"b","value":"\ud800","#,
+            r#""dataSetName":"settings""#,
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
 }

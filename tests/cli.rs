@@ -103,6 +103,7 @@ fn wrong_arguments_are_told_what_is_right() {
         (&["mont"], "mount"),
         (&[], "Usage"),
         (&["serve", "--listen", "0.0.0.0:80"], "127.0.0.1"),
+        (&["serve", "--fault", "429@", "--store", "/x"], "--help"),
         (&["umount", "--timeout", "soon", "/m"], "500ms"),
     ] {
         let (code, text) = told(cognitofs().args(words));

@@ -267,7 +267,7 @@ async fn identity_operations_are_told_by_their_target() {
     assert_eq!(unsigned.error(), "MissingAuthenticationTokenException");
     let mistaken = call("ListIdentities", &pool, Some("cognito-sync")).await;
     assert_eq!(mistaken.error(), "InvalidSignatureException");
-    let unknown = call("CreateIdentityPool", &pool, Some("cognito-identity")).await;
+    let unknown = call("MergeDeveloperIdentities", &pool, Some("cognito-identity")).await;
     assert_eq!(
         (unknown.status, unknown.error()),
         (404, "UnknownOperationException")
@@ -311,6 +311,34 @@ async fn errors_have_the_documented_forms() {
                    "DeviceLastModifiedDate":"2014-10-10T20:47:37Z"}"#;
     let text = update(&local, date).await;
     assert_eq!((text.status, text.error()), (400, "SerializationException"));
+
+    let pool = format!("/identitypools/{}", local.pool);
+    for (path, body, error) in [
+        ("/events", "{", "SerializationException"),
+        ("/events", "[]", "SerializationException"),
+        (
+            "/events",
+            r#"{"Events":{"a":{}}}"#,
+            "SerializationException",
+        ),
+        ("/events", "{}", "InvalidParameterException"),
+        (
+            "/configuration",
+            r#"{"PushSync":5}"#,
+            "SerializationException",
+        ),
+        ("/configuration", "", "SerializationException"),
+        ("/identity/nobody/device", "{}", "InvalidParameterException"),
+        ("/getbulkpublishdetails", "", "UnknownOperationException"),
+        (
+            "/identities/us-east-1:00/device",
+            "{}",
+            "UnknownOperationException",
+        ),
+    ] {
+        let refused = send(&local, "POST", &format!("{pool}{path}"), body.as_bytes()).await;
+        assert_eq!(refused.error(), error, "{path} {body}");
+    }
 
     let missing = send(&local, "GET", &escaped(&local, "/datasets/x"), b"").await;
     assert_eq!(

@@ -67,6 +67,7 @@ pub struct DemoArgs {
 
 /// Run the local service alone, for any AWS SDK or the AWS CLI
 #[derive(Debug, clap::Args)]
+#[command(after_help = crate::server::faults::GRAMMAR)]
 pub struct ServeArgs {
     /// Where to listen; it must be on this machine
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8730", value_parser = loopback)]
@@ -74,6 +75,12 @@ pub struct ServeArgs {
     /// The file that holds the data (default: the one that local: means)
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
+    /// Call this URL, http on this machine, at users' updates of pools without a SyncTrigger
+    #[arg(long, value_name = "URL")]
+    pub sync_trigger: Option<String>,
+    /// Make trouble, as below; may be given more than once
+    #[arg(long, value_name = "FAULT")]
+    pub fault: Vec<String>,
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

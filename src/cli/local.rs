@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Failure;
 use crate::api::Credentials;
+use crate::server::faults::Faults;
 use crate::server::http;
 use crate::server::service::Service;
 use crate::server::storage::{Storage, StorageError};
@@ -35,6 +36,16 @@ pub(super) struct LocalService {
 impl LocalService {
     /// Opens a store, made if there is none, and serves it on `listen`; port 0 takes a free one.
     pub(super) async fn start(store: &Path, listen: SocketAddr) -> Result<Self, Failure> {
+        Self::start_with(store, listen, None, Faults::default()).await
+    }
+
+    /// Starts with a function for all pools' updates, and with faults.
+    pub(super) async fn start_with(
+        store: &Path,
+        listen: SocketAddr,
+        sync_trigger: Option<&str>,
+        faults: Faults,
+    ) -> Result<Self, Failure> {
         let storage = open(store).await?;
         let listener = TcpListener::bind(listen).await.map_err(|error| {
             Failure::system(format!(
@@ -42,13 +53,26 @@ impl LocalService {
             ))
         })?;
         let address = listener.local_addr().map_err(Failure::system)?;
-        let service = Arc::new(Service::new(storage));
+        let mut service = Service::new(storage);
+        if let Some(url) = sync_trigger {
+            service = service.with_sync_trigger(url).map_err(|url| {
+                Failure::usage(format!(
+                    "{url}: a function must be http on this machine, such as http://127.0.0.1:9000/"
+                ))
+            })?;
+        }
+        let service = Arc::new(service);
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = stopped.await;
         };
         Ok(Self {
-            served: tokio::spawn(http::serve(listener, service.clone(), shutdown)),
+            served: tokio::spawn(http::serve_with_faults(
+                listener,
+                service.clone(),
+                faults,
+                shutdown,
+            )),
             service,
             address,
             stop,

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::server::faults::{Faults, Rule, RuleError};
+
 use super::args::ServeArgs;
 use super::local::LocalService;
 use super::{ExitCode, Failure, log_to_stderr, state};
@@ -16,7 +18,11 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::system)?;
     runtime.block_on(async {
         let mut ended = Signals::new()?;
-        let local = LocalService::start(&store, args.listen).await?;
+        let mut control = store.clone().into_os_string();
+        control.push(".faults");
+        let faults = Faults::new(args.faults()?, Some(control.into()));
+        let trigger = args.sync_trigger.as_deref();
+        let local = LocalService::start_with(&store, args.listen, trigger, faults).await?;
         local.furnish()?;
         let said = format!(
             "# Cognito Sync and Cognito Identity at {}, data in {}\n\
@@ -33,6 +39,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, Failure> {
         local.stop().await;
         Ok(ExitCode::Success)
     })
+}
+
+impl ServeArgs {
+    fn faults(&self) -> Result<Vec<Rule>, Failure> {
+        let rules = self.fault.iter().map(|rule| rule.parse());
+        rules
+            .collect::<Result<_, RuleError>>()
+            .map_err(Failure::usage)
+    }
 }
 
 /// SIGINT and SIGTERM.

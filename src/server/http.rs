@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -14,6 +14,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::wire::fault::{Code, Fault};
 use crate::wire::identity::IdentityCall;
@@ -22,6 +23,7 @@ use crate::wire::sigv4::Signable;
 use crate::wire::timestamp::Timestamp;
 
 use super::auth;
+use super::faults::{Faults, Trouble};
 use super::random;
 use super::service::{Caller, Service};
 
@@ -40,6 +42,20 @@ pub async fn serve(
     service: Arc<Service>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    serve_with_faults(listener, service, Faults::default(), shutdown).await
+}
+
+/// Serves as [`serve`] does, and makes trouble where faults say so. What is delayed or hangs ends
+/// with the service.
+///
+/// # Errors
+/// `InvalidInput` for a listener that other machines can reach.
+pub async fn serve_with_faults(
+    listener: TcpListener,
+    service: Arc<Service>,
+    faults: Faults,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         return Err(io::Error::new(
@@ -47,32 +63,124 @@ pub async fn serve(
             format!("the local service listens on loopback only, not on {address}"),
         ));
     }
-    axum::serve(listener, router(service))
-        .with_graceful_shutdown(shutdown)
+    let (end, ended) = watch::channel(());
+    let served = Served {
+        service,
+        faults: Arc::new(faults),
+        ended,
+    };
+    axum::serve(listener, routes(served))
+        .with_graceful_shutdown(async {
+            shutdown.await;
+            drop(end);
+        })
         .await
+}
+
+/// What every request is given.
+#[derive(Clone)]
+struct Served {
+    service: Arc<Service>,
+    faults: Arc<Faults>,
+    /// Closed when the service is to end.
+    ended: watch::Receiver<()>,
+}
+
+impl Served {
+    /// Waits, unless the service ends before.
+    async fn wait(&mut self, time: Duration) {
+        // The channel says nothing until it is closed.
+        let _ = tokio::time::timeout(time, self.ended.changed()).await;
+    }
 }
 
 /// Returns the service as a router of one route: it takes every path as it was received.
 pub fn router(service: Arc<Service>) -> Router {
-    Router::new().fallback(answer).with_state(service)
+    let (end, ended) = watch::channel(());
+    // Without faults nobody waits for it.
+    drop(end);
+    routes(Served {
+        service,
+        faults: Arc::default(),
+        ended,
+    })
 }
 
-async fn answer(State(service): State<Arc<Service>>, request: Request) -> Response {
+fn routes(served: Served) -> Router {
+    Router::new().fallback(answer).with_state(served)
+}
+
+async fn answer(State(mut served): State<Served>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let exchange = match read_body(body).await {
-        Ok(body) => tokio::task::spawn_blocking(move || Exchange::run(&service, &parts, &body))
-            .await
-            .unwrap_or_else(|_| Exchange::failed(Fault::new(Code::InternalError, "it panicked"))),
-        Err(fault) => Exchange::failed(fault),
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(fault) => return Exchange::failed(fault).finish(started),
     };
-    let (status, error) = match &exchange.answer {
-        Ok(_) => (200, None),
-        Err(fault) => (fault.status, Some(fault.code.name())),
-    };
-    let elapsed = started.elapsed();
-    tracing::info!(operation = exchange.operation, status, error, ?elapsed);
-    exchange.into_response()
+    let plan = served.faults.plan(|| operation_name(&parts, &body));
+    if !plan.delay.is_zero() {
+        served.wait(plan.delay).await;
+    }
+    match plan.trouble {
+        Some(Trouble::Throttle) => {
+            let fault = Fault::new(Code::TooManyRequests, "a fault that was asked for");
+            return Exchange::failed(fault).finish(started);
+        }
+        Some(Trouble::Fail) => {
+            let fault = Fault::new(Code::InternalError, "a fault that was asked for");
+            return Exchange::failed(fault).finish(started);
+        }
+        Some(Trouble::ResetBefore) => return broken(Bytes::new()),
+        Some(Trouble::Hang) => {
+            served.wait(Duration::MAX).await;
+            return broken(Bytes::new());
+        }
+        Some(Trouble::ResetAfter | Trouble::Torn) | None => {}
+    }
+    let service = served.service.clone();
+    let exchange = tokio::task::spawn_blocking(move || Exchange::run(&service, &parts, &body))
+        .await
+        .unwrap_or_else(|_| Exchange::failed(Fault::new(Code::InternalError, "it panicked")));
+    match (plan.trouble, &exchange.answer) {
+        (Some(Trouble::ResetAfter), _) => broken(Bytes::new()),
+        (Some(Trouble::Torn), Ok(body)) => broken(Bytes::copy_from_slice(&body[..body.len() / 2])),
+        _ => exchange.finish(started),
+    }
+}
+
+/// Returns the name of the operation a request is for, or `-`.
+fn operation_name(parts: &Parts, body: &[u8]) -> String {
+    if let Some(target) = identity_target(parts) {
+        let target = target.to_str().unwrap_or_default();
+        return target.rsplit('.').next().unwrap_or_default().to_owned();
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    let call = Call::parse(parts.method.as_str(), parts.uri.path(), query, body);
+    call.map_or_else(|_| "-".to_owned(), |call| call.name().to_owned())
+}
+
+/// Returns the target of a Cognito Identity request. Old Android clients send one on the REST paths
+/// too, where it means nothing.
+fn identity_target(parts: &Parts) -> Option<&HeaderValue> {
+    let target = parts.headers.get("x-amz-target");
+    target.filter(|_| parts.method == "POST" && parts.uri.path() == "/")
+}
+
+/// Returns an answer that breaks off after its first bytes, which closes the connection.
+fn broken(begun: Bytes) -> Response {
+    let broken = || io::Error::other("a fault that was asked for");
+    let body = futures_util::stream::unfold(Some(begun), move |begun| async move {
+        match begun {
+            Some(begun) if !begun.is_empty() => Some((Ok(begun), Some(Bytes::new()))),
+            Some(_) => {
+                // So that what is written before it is sent.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Some((Err(broken()), None))
+            }
+            None => None,
+        }
+    });
+    Response::new(Body::from_stream(body))
 }
 
 /// Reads a body of at most [`MAX_BODY`].
@@ -120,9 +228,7 @@ impl Exchange {
 
     fn run(service: &Service, parts: &Parts, body: &[u8]) -> Self {
         let now = now();
-        // Old Android clients send a target on the REST paths too, where it means nothing.
-        let target = parts.headers.get("x-amz-target");
-        let target = target.filter(|_| parts.method == "POST" && parts.uri.path() == "/");
+        let target = identity_target(parts);
         let mut exchange = Self {
             operation: "-",
             content_type: match target {
@@ -173,6 +279,17 @@ impl Exchange {
         let call = Call::parse(parts.method.as_str(), parts.uri.path(), query, body)?;
         self.operation = call.name();
         service.call(&call, &caller, now)
+    }
+
+    /// Logs the exchange and returns what is sent.
+    fn finish(self, started: Instant) -> Response {
+        let (status, error) = match &self.answer {
+            Ok(_) => (200, None),
+            Err(fault) => (fault.status, Some(fault.code.name())),
+        };
+        let elapsed = started.elapsed();
+        tracing::info!(operation = self.operation, status, error, ?elapsed);
+        self.into_response()
     }
 
     fn into_response(self) -> Response {

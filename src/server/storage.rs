@@ -4,9 +4,11 @@
 //! readable by its owner only. Keys, values and listings are read page by page.
 
 mod datasets;
+mod devices;
 mod identities;
 mod records;
 mod schema;
+mod settings;
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -21,6 +23,7 @@ use crate::wire::fault::{Code, Fault};
 
 pub(super) use datasets::StoredDataset;
 pub(super) use identities::StoredCredentials;
+pub(super) use records::RecordHead;
 
 /// Bytes of SQLite's smallest page. It would take a shorter file for an empty one, and overwrite it.
 const SMALLEST_DATABASE: u64 = 512;
@@ -77,6 +80,8 @@ impl std::fmt::Debug for DeveloperCredentials {
 /// The open store.
 pub struct Storage {
     connection: Mutex<Connection>,
+    /// None in memory.
+    path: Option<PathBuf>,
     developer: DeveloperCredentials,
     token_secret: Vec<u8>,
 }
@@ -107,9 +112,10 @@ impl Storage {
 
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = Connection::open_with_flags(path, flags).map_err(StorageError::from);
-        let storage = open
+        let mut storage = open
             .and_then(|connection| Self::prepare(connection, path))
             .map_err(|error| explain(error, path))?;
+        storage.path = Some(path.to_owned());
         // Not before it is known to be a store, and SQLite gives its WAL the same mode.
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(file_error)?;
         File::open(directory)
@@ -132,6 +138,7 @@ impl Storage {
         let (developer, token_secret) = schema::create_or_read(&mut connection)?;
         Ok(Self {
             connection: Mutex::new(connection),
+            path: None,
             developer,
             token_secret,
         })
@@ -140,6 +147,11 @@ impl Storage {
     /// Returns the credentials that may call everything.
     pub fn developer(&self) -> &DeveloperCredentials {
         &self.developer
+    }
+
+    /// Returns the store's file, unless it is in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     pub(super) fn token_secret(&self) -> &[u8] {

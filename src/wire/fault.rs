@@ -111,6 +111,11 @@ impl Fault {
         Self::new(Code::InvalidParameter, message)
     }
 
+    /// Makes the `InvalidParameterException` of a limit of the model that was broken.
+    pub fn validation(wrong: &str) -> Self {
+        Self::invalid(&format!("{VALIDATION_PREFIX}{wrong}"))
+    }
+
     /// Makes the answer to a route or a target the API does not have.
     pub fn unknown_operation() -> Self {
         Self::new(Code::UnknownOperation, "no such operation")
@@ -203,6 +208,9 @@ impl Fault {
         matches!(self.code, Code::ExpiredToken | Code::UnrecognizedClient)
     }
 }
+
+/// What the text of a broken limit begins with.
+pub(super) const VALIDATION_PREFIX: &str = "1 validation error detected: ";
 
 const CONFLICT_PREFIX: &str = "Current SyncCount for:";
 

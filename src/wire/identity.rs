@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Code, Fault};
+use super::fault::Fault;
+use super::identity_pools::{
+    CreateIdentityPool, DeleteIdentities, DeletedIdentities, DescribeIdentityPool, GetOpenIdToken,
+    GetOpenIdTokenForDeveloperIdentity, IdentityPool, OpenIdToken,
+};
 use super::names::{IdentityId, PoolId};
 use super::operation::{Operation, Request, Service, nullable, parse_body};
 use super::timestamp::{Timestamp, exponent};
@@ -15,11 +19,13 @@ use super::timestamp::{Timestamp, exponent};
 const TARGET_PREFIX: &str = "AWSCognitoIdentityService.";
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident -> $answer:ident $(unsigned $unsigned:literal)?,)*) => {
+    ($($(#[$doc:meta])* $name:ident -> $answer:ident
+        $(unsigned $unsigned:literal)? $(repeatable $repeatable:literal)?,)*) => {
         $(
             impl Operation for $name {
                 const NAME: &'static str = stringify!($name);
                 $(const UNSIGNED: bool = $unsigned;)?
+                $(const REPEATABLE: bool = $repeatable;)?
                 type Answer = $answer;
 
                 fn request(&self) -> Request {
@@ -42,6 +48,9 @@ macro_rules! operations {
         }
 
         impl IdentityCall {
+            /// The operations of Cognito Identity that there are here.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
             /// Reads a request from its `X-Amz-Target` and body.
             ///
             /// # Errors
@@ -77,6 +86,11 @@ operations! {
     DescribeIdentity -> IdentityDescription,
     GetId -> GotId unsigned true,
     GetCredentialsForIdentity -> IdentityCredentials unsigned true,
+    GetOpenIdToken -> OpenIdToken unsigned true,
+    GetOpenIdTokenForDeveloperIdentity -> OpenIdToken,
+    CreateIdentityPool -> IdentityPool repeatable false,
+    DescribeIdentityPool -> IdentityPool,
+    DeleteIdentities -> DeletedIdentities,
 }
 
 /// The most identities or pools one answer holds.
@@ -210,8 +224,5 @@ pub fn check_max_results(max_results: i64) -> Result<(), Fault> {
     if (1..=MAX_RESULTS).contains(&max_results) {
         return Ok(());
     }
-    Err(Fault::new(
-        Code::InvalidParameter,
-        "1 validation error detected: MaxResults must be between 1 and 60".to_owned(),
-    ))
+    Err(Fault::validation("MaxResults must be between 1 and 60"))
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::fault::VALIDATION_PREFIX;
 use super::text::Text;
 
 /// The longest value a record can hold, in characters.
@@ -72,6 +73,22 @@ name!(
     /// A dataset name: 1 to 128 of `a-z A-Z 0-9 _ . : -`.
     DatasetName
 );
+
+name!(
+    /// The id a device got when it was registered: 1 to 256 characters of any text.
+    DeviceId
+);
+
+impl FromStr for DeviceId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.chars().count() {
+            1..=256 => Ok(Self(text.into())),
+            _ => Err(name_error("device id", "expected 1 to 256 characters")),
+        }
+    }
+}
 
 impl FromStr for Region {
     type Err = NameError;
@@ -220,8 +237,14 @@ impl serde::Serialize for RecordKey {
 
 impl<'de> serde::Deserialize<'de> for RecordKey {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(Text::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        Self::new(Text::deserialize(deserializer)?).map_err(broken_limit)
     }
+}
+
+/// Says in JSON's own errors that the form was right and a limit was not; a request's reader tells
+/// the two apart.
+fn broken_limit<E: serde::de::Error>(error: NameError) -> E {
+    E::custom(format_args!("{VALIDATION_PREFIX}{error}"))
 }
 
 macro_rules! serde_as_str {
@@ -237,13 +260,13 @@ macro_rules! serde_as_str {
                 deserializer: D,
             ) -> Result<Self, D::Error> {
                 let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                text.parse().map_err(broken_limit)
             }
         }
     )*};
 }
 
-serde_as_str!(PoolId, IdentityId, DatasetName);
+serde_as_str!(PoolId, IdentityId, DatasetName, DeviceId);
 
 #[cfg(test)]
 mod tests {

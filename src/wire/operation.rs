@@ -8,9 +8,13 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 
+use super::bulk_publish::{BulkPublish, GetBulkPublishDetails};
+use super::configuration::{GetIdentityPoolConfiguration, SetIdentityPoolConfiguration};
 use super::datasets::{DeleteDataset, DescribeDataset, ListDatasets};
-use super::fault::{Code, Fault};
-use super::pools::{DescribeIdentityUsage, ListIdentityPoolUsage};
+use super::devices::{RegisterDevice, SubscribeToDataset, UnsubscribeFromDataset};
+use super::events::{GetCognitoEvents, SetCognitoEvents};
+use super::fault::{Code, Fault, VALIDATION_PREFIX};
+use super::pools::{DescribeIdentityPoolUsage, DescribeIdentityUsage, ListIdentityPoolUsage};
 use super::records::{ListRecords, UpdateRecords};
 
 /// RFC 3986's unreserved characters stay; `:` becomes `%3A`, which signs as `%253A`.
@@ -100,16 +104,46 @@ pub trait Operation: Send + Sync {
     fn request(&self) -> Request;
 }
 
-/// A Cognito Sync request as the service reads it.
-#[derive(Clone, Debug)]
-pub enum Call {
-    ListIdentityPoolUsage(ListIdentityPoolUsage),
-    DescribeIdentityUsage(DescribeIdentityUsage),
-    ListDatasets(ListDatasets),
-    DescribeDataset(DescribeDataset),
-    DeleteDataset(DeleteDataset),
-    ListRecords(ListRecords),
-    UpdateRecords(UpdateRecords),
+macro_rules! calls {
+    ($($name:ident)*) => {
+        /// A Cognito Sync request as the service reads it.
+        #[derive(Clone, Debug)]
+        pub enum Call {
+            $($name($name),)*
+        }
+
+        impl Call {
+            /// All operations of Cognito Sync.
+            pub const NAMES: &[&str] = &[$($name::NAME),*];
+
+            /// Returns the API's name for the operation.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => $name::NAME,)*
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    BulkPublish
+    DeleteDataset
+    DescribeDataset
+    DescribeIdentityPoolUsage
+    DescribeIdentityUsage
+    GetBulkPublishDetails
+    GetCognitoEvents
+    GetIdentityPoolConfiguration
+    ListDatasets
+    ListIdentityPoolUsage
+    ListRecords
+    RegisterDevice
+    SetCognitoEvents
+    SetIdentityPoolConfiguration
+    SubscribeToDataset
+    UnsubscribeFromDataset
+    UpdateRecords
 }
 
 impl Call {
@@ -117,8 +151,8 @@ impl Call {
     ///
     /// # Errors
     /// `UnknownOperationException` for a route the API does not have, `SerializationException` for
-    /// a body that is not the operation's JSON, `InvalidParameterException` for an id, a name or a
-    /// number that breaks the API's limits.
+    /// a body that is not the operation's JSON, `InvalidParameterException` for an id, a name, a
+    /// number or a field that breaks the API's limits.
     pub fn parse(method: &str, path: &str, query: &str, body: &[u8]) -> Result<Self, Fault> {
         let segments = path
             .strip_prefix('/')
@@ -129,58 +163,88 @@ impl Call {
             .map_err(|_| Fault::invalid("the path is not UTF-8"))?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         let query = Query::parse(query)?;
-        match (method, segments.as_slice()) {
-            ("GET", ["identitypools"]) => {
+        match segments.as_slice() {
+            ["identitypools"] if method == "GET" => {
                 ListIdentityPoolUsage::parse(&query).map(Self::ListIdentityPoolUsage)
             }
-            ("GET", ["identitypools", pool, "identities", identity]) => {
-                DescribeIdentityUsage::parse(pool, identity).map(Self::DescribeIdentityUsage)
+            ["identitypools", pool, rest @ ..] => {
+                Self::parse_in_pool(method, pool, rest, &query, body)
             }
-            ("GET", ["identitypools", pool, "identities", identity, "datasets"]) => {
-                ListDatasets::parse(pool, identity, &query).map(Self::ListDatasets)
-            }
-            (
-                _,
-                [
-                    "identitypools",
-                    pool,
-                    "identities",
-                    identity,
-                    "datasets",
-                    name,
-                ],
-            ) => match method {
-                "GET" => DescribeDataset::parse(pool, identity, name).map(Self::DescribeDataset),
-                "DELETE" => DeleteDataset::parse(pool, identity, name).map(Self::DeleteDataset),
-                "POST" => UpdateRecords::parse(pool, identity, name, body).map(Self::UpdateRecords),
-                _ => Err(Fault::unknown_operation()),
-            },
-            (
-                "GET",
-                [
-                    "identitypools",
-                    pool,
-                    "identities",
-                    identity,
-                    "datasets",
-                    name,
-                    "records",
-                ],
-            ) => ListRecords::parse(pool, identity, name, &query).map(Self::ListRecords),
             _ => Err(Fault::unknown_operation()),
         }
     }
 
-    /// Returns the API's name for the operation.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::ListIdentityPoolUsage(_) => ListIdentityPoolUsage::NAME,
-            Self::DescribeIdentityUsage(_) => DescribeIdentityUsage::NAME,
-            Self::ListDatasets(_) => ListDatasets::NAME,
-            Self::DescribeDataset(_) => DescribeDataset::NAME,
-            Self::DeleteDataset(_) => DeleteDataset::NAME,
-            Self::ListRecords(_) => ListRecords::NAME,
-            Self::UpdateRecords(_) => UpdateRecords::NAME,
+    /// Reads what comes behind `/identitypools/POOL`.
+    fn parse_in_pool(
+        method: &str,
+        pool: &str,
+        rest: &[&str],
+        query: &Query<'_>,
+        body: &[u8],
+    ) -> Result<Self, Fault> {
+        match (method, rest) {
+            ("GET", []) => {
+                DescribeIdentityPoolUsage::parse(pool).map(Self::DescribeIdentityPoolUsage)
+            }
+            ("POST", ["bulkpublish"]) => BulkPublish::parse(pool).map(Self::BulkPublish),
+            ("POST", ["getBulkPublishDetails"]) => {
+                GetBulkPublishDetails::parse(pool).map(Self::GetBulkPublishDetails)
+            }
+            ("GET", ["configuration"]) => {
+                GetIdentityPoolConfiguration::parse(pool).map(Self::GetIdentityPoolConfiguration)
+            }
+            ("POST", ["configuration"]) => SetIdentityPoolConfiguration::parse(pool, body)
+                .map(Self::SetIdentityPoolConfiguration),
+            ("GET", ["events"]) => GetCognitoEvents::parse(pool).map(Self::GetCognitoEvents),
+            ("POST", ["events"]) => SetCognitoEvents::parse(pool, body).map(Self::SetCognitoEvents),
+            // The one route that has the word in the singular.
+            ("POST", ["identity", identity, "device"]) => {
+                RegisterDevice::parse(pool, identity, body).map(Self::RegisterDevice)
+            }
+            (_, ["identities", identity, rest @ ..]) => {
+                Self::parse_in_identity(method, pool, identity, rest, query, body)
+            }
+            _ => Err(Fault::unknown_operation()),
+        }
+    }
+
+    /// Reads what comes behind `/identitypools/POOL/identities/IDENTITY`.
+    fn parse_in_identity(
+        method: &str,
+        pool: &str,
+        identity: &str,
+        rest: &[&str],
+        query: &Query<'_>,
+        body: &[u8],
+    ) -> Result<Self, Fault> {
+        match (method, rest) {
+            ("GET", []) => {
+                DescribeIdentityUsage::parse(pool, identity).map(Self::DescribeIdentityUsage)
+            }
+            ("GET", ["datasets"]) => {
+                ListDatasets::parse(pool, identity, query).map(Self::ListDatasets)
+            }
+            ("GET", ["datasets", name]) => {
+                DescribeDataset::parse(pool, identity, name).map(Self::DescribeDataset)
+            }
+            ("DELETE", ["datasets", name]) => {
+                DeleteDataset::parse(pool, identity, name).map(Self::DeleteDataset)
+            }
+            ("POST", ["datasets", name]) => {
+                UpdateRecords::parse(pool, identity, name, body).map(Self::UpdateRecords)
+            }
+            ("GET", ["datasets", name, "records"]) => {
+                ListRecords::parse(pool, identity, name, query).map(Self::ListRecords)
+            }
+            ("POST", ["datasets", name, "subscriptions", device]) => {
+                SubscribeToDataset::parse(pool, identity, name, device)
+                    .map(Self::SubscribeToDataset)
+            }
+            ("DELETE", ["datasets", name, "subscriptions", device]) => {
+                UnsubscribeFromDataset::parse(pool, identity, name, device)
+                    .map(Self::UnsubscribeFromDataset)
+            }
+            _ => Err(Fault::unknown_operation()),
         }
     }
 }
@@ -221,15 +285,62 @@ pub(super) fn parse_name<T>(text: &str) -> Result<T, Fault>
 where
     T: std::str::FromStr<Err = super::names::NameError>,
 {
-    text.parse().map_err(|error: super::names::NameError| {
-        Fault::invalid(&format!("1 validation error detected: {error}"))
+    text.parse()
+        .map_err(|error: super::names::NameError| Fault::validation(&error.to_string()))
+}
+
+/// Reads a JSON body.
+///
+/// # Errors
+/// `SerializationException` for what is not JSON or not of the operation's types,
+/// `InvalidParameterException` for a field that is missing, null or beyond a limit of the model.
+pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    serde_json::from_slice(body).map_err(|error| {
+        let text = error.to_string();
+        let limits = ["missing field", "unknown variant", "invalid type: null"];
+        if text.starts_with(VALIDATION_PREFIX) {
+            Fault::invalid(&text)
+        } else if error.is_data() && limits.iter().any(|limit| text.starts_with(limit)) {
+            Fault::validation(&text)
+        } else {
+            Fault::new(Code::Serialization, text)
+        }
     })
 }
 
-/// Reads a JSON body; what is not the operation's JSON is a `SerializationException`.
-pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    serde_json::from_slice(body).map_err(|error| Fault::new(Code::Serialization, error.to_string()))
+/// Defines operations whose request is the pool's id and nothing else.
+macro_rules! names_one_pool {
+    ($($operation:ident $method:literal [$($tail:literal)?] $repeatable:literal -> $answer:ident)*) => {$(
+        #[doc = concat!(
+            "<https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_",
+            stringify!($operation),
+            ".html>"
+        )]
+        #[derive(Clone, Debug)]
+        pub struct $operation {
+            pub pool: $crate::wire::names::PoolId,
+        }
+
+        impl $operation {
+            pub(super) fn parse(pool: &str) -> Result<Self, $crate::wire::fault::Fault> {
+                let pool = $crate::wire::operation::parse_name(pool)?;
+                Ok(Self { pool })
+            }
+        }
+
+        impl $crate::wire::operation::Operation for $operation {
+            const NAME: &'static str = stringify!($operation);
+            const REPEATABLE: bool = $repeatable;
+            type Answer = $answer;
+
+            fn request(&self) -> $crate::wire::operation::Request {
+                let segments = ["identitypools", self.pool.as_str() $(, $tail)?];
+                $crate::wire::operation::Request::rest($method, &segments)
+            }
+        }
+    )*};
 }
+pub(super) use names_one_pool;
 
 /// Reads a field that the service may leave out or send as null.
 pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -276,6 +387,18 @@ mod tests {
         for (method, path, query, code) in [
             ("GET", "/", "", Code::UnknownOperation),
             ("PUT", records, "", Code::UnknownOperation),
+            (
+                "GET",
+                "/identitypools/us-east-1:ab/getBulkPublishDetails",
+                "",
+                Code::UnknownOperation,
+            ),
+            (
+                "POST",
+                "/identitypools/us-east-1:ab/identities/us-east-1:cd/device",
+                "",
+                Code::UnknownOperation,
+            ),
             ("GET", "/identitypools/%ff", "", Code::InvalidParameter),
             ("GET", records, "lastSyncCount=x", Code::InvalidParameter),
             (

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::names::{IdentityId, PoolId};
-use super::operation::{Operation, Query, Request, nullable, parse_name};
+use super::operation::{Operation, Query, Request, names_one_pool, nullable, parse_name};
 use super::timestamp::{Timestamp, exponent};
 
 /// <https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_ListIdentityPoolUsage.html>
@@ -57,6 +57,17 @@ pub struct IdentityPoolUsage {
     pub data_storage: Option<i64>,
     #[serde(default, with = "exponent")]
     pub last_modified_date: Option<Timestamp>,
+}
+
+names_one_pool! {
+    DescribeIdentityPoolUsage "GET" [] true -> DescribedIdentityPoolUsage
+}
+
+/// The answer of [`DescribeIdentityPoolUsage`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DescribedIdentityPoolUsage {
+    pub identity_pool_usage: IdentityPoolUsage,
 }
 
 /// <https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_DescribeIdentityUsage.html>

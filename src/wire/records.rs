@@ -170,17 +170,15 @@ impl UpdateRecords {
             body: parse_body(body)?,
         };
         if update.body.sync_session_token.is_none() {
-            return Err(Fault::invalid(
-                "1 validation error detected: SyncSessionToken must not be null",
-            ));
+            return Err(Fault::validation("SyncSessionToken must not be null"));
         }
         let too_long = |patch: &RecordPatch| {
             let value = patch.value.as_ref();
             value.is_some_and(|value| value.chars() > MAX_VALUE_CHARS)
         };
         if update.body.record_patches.iter().any(too_long) {
-            return Err(Fault::invalid(
-                "1 validation error detected: Value must have at most 1048575 characters",
+            return Err(Fault::validation(
+                "Value must have at most 1048575 characters",
             ));
         }
         Ok(update)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use cognitofs::server::http::serve;
+use cognitofs::server::faults::Faults;
+use cognitofs::server::http::serve_with_faults;
 use cognitofs::server::service::{Lifetimes, Service};
 use cognitofs::server::storage::Storage;
 use cognitofs::wire::names::{IdentityId, PoolId};
@@ -53,8 +54,19 @@ impl LocalService {
     }
 
     pub async fn start_with(storage: Storage, lifetimes: Lifetimes) -> Self {
+        let service = Service::with_lifetimes(storage, lifetimes);
+        Self::start_service(service, Faults::default()).await
+    }
+
+    /// Serves from memory and makes trouble.
+    pub async fn start_with_faults(faults: Faults) -> Self {
+        let service = Service::new(Storage::in_memory().unwrap());
+        Self::start_service(service, faults).await
+    }
+
+    async fn start_service(service: Service, faults: Faults) -> Self {
         let (pool, identity) = ids();
-        let service = Arc::new(Service::with_lifetimes(storage, lifetimes));
+        let service = Arc::new(service);
         // A store that was served before has them.
         if service.add_identity_pool(&pool, "test", now()).is_ok() {
             service.add_identity(&pool, &identity, now()).unwrap();
@@ -66,7 +78,12 @@ impl LocalService {
             let _ = stopped.await;
         };
         Self {
-            task: tokio::spawn(serve(listener, service.clone(), shutdown)),
+            task: tokio::spawn(serve_with_faults(
+                listener,
+                service.clone(),
+                faults,
+                shutdown,
+            )),
             service,
             address,
             pool,
@@ -87,6 +104,22 @@ impl LocalService {
             &developer.access_key_id,
             &developer.secret_key,
             None,
+            None,
+            "test",
+        )
+    }
+
+    /// Gets the credentials of an identity that is a guest's.
+    pub async fn user(&self, identity: &str) -> Credentials {
+        let anonymous = Credentials::new("none", "none", None, None, "test");
+        let cognito = self.cognito_identity(anonymous);
+        let issued = cognito.get_credentials_for_identity().identity_id(identity);
+        let issued = issued.send().await.unwrap();
+        let issued = issued.credentials().unwrap();
+        Credentials::new(
+            issued.access_key_id().unwrap(),
+            issued.secret_key().unwrap(),
+            issued.session_token().map(str::to_owned),
             None,
             "test",
         )

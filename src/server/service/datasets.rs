@@ -7,9 +7,11 @@ use crate::wire::datasets::{
 };
 use crate::wire::fault::Fault;
 use crate::wire::names::{DatasetName, IdentityId, PoolId};
+use crate::wire::records::PatchOp;
 use crate::wire::timestamp::Timestamp;
 
 use super::super::storage::{StoredDataset, Tx};
+use super::changes::Change;
 use super::paging::{cut, last_name, page_size};
 use super::{Caller, Service, not_found};
 
@@ -66,10 +68,10 @@ impl Service {
         now: Timestamp,
     ) -> Result<DescribedDataset, Fault> {
         caller.must_own(&call.pool, &call.identity)?;
-        self.storage.write(|tx| {
+        let (dataset, deliveries) = self.storage.write(|tx| {
             let dataset = existing(tx, caller, &call.pool, &call.identity, &call.dataset)?;
             tx.erase_records(dataset.id)?;
-            tx.update_dataset(&StoredDataset {
+            let deleted = StoredDataset {
                 is_deleted: true,
                 sync_count: dataset.sync_count + 1,
                 deleted_at_count: dataset.sync_count + 1,
@@ -78,10 +80,21 @@ impl Service {
                 num_records: 0,
                 data_storage: 0,
                 ..dataset.clone()
-            })?;
-            Ok(DescribedDataset {
-                dataset: describe(&call.identity, dataset),
-            })
+            };
+            tx.update_dataset(&deleted)?;
+            let change = Change {
+                pool: &call.pool,
+                identity: &call.identity,
+                dataset: &deleted,
+                device: None,
+                operation: PatchOp::Remove,
+                records: &[],
+            };
+            Ok::<_, Fault>((dataset, change.deliveries(tx)?))
+        })?;
+        self.deliver(&deliveries);
+        Ok(DescribedDataset {
+            dataset: describe(&call.identity, dataset),
         })
     }
 }
@@ -91,7 +104,7 @@ pub(super) fn is_here(caller: &Caller, pool: &PoolId) -> bool {
     pool.region() == *caller.region()
 }
 
-fn existing(
+pub(super) fn existing(
     tx: &Tx<'_>,
     caller: &Caller,
     pool: &PoolId,

@@ -13,13 +13,14 @@ use crate::wire::identity::{
     IdentityCredentials, IdentityDescription, IdentityPools, ListIdentities, ListIdentityPools,
     check_max_results,
 };
+use crate::wire::identity_pools::PoolOptions;
 use crate::wire::names::{IdentityId, PoolId, Region};
 use crate::wire::timestamp::Timestamp;
 
 use super::super::random;
-use super::super::storage::{StorageError, StoredCredentials};
+use super::super::storage::{StorageError, StoredCredentials, Tx};
 use super::paging::{cut, last_name};
-use super::{Service, after, new_id, not_found};
+use super::{Service, after, new_id, not_found, openid};
 
 const MAX_LOGINS: usize = 10;
 
@@ -91,6 +92,14 @@ impl Service {
             if !tx.pool_exists(pool)? {
                 return Err(not_found("IdentityPool", pool.as_str()));
             }
+            let options: Option<PoolOptions> = tx.document(pool)?;
+            let closed = options.is_some_and(|made| !made.allow_unauthenticated_identities);
+            if closed && logins.is_empty() {
+                return Err(Fault::new(
+                    Code::NotAuthorized,
+                    "Unauthenticated access is not supported for this identity pool.",
+                ));
+            }
             let mut found: Option<IdentityId> = None;
             for (provider, hash) in &logins {
                 let owner = tx.login(pool, provider, hash)?;
@@ -127,26 +136,8 @@ impl Service {
         now: Timestamp,
     ) -> Result<IdentityCredentials, Fault> {
         let identity = &call.identity_id;
-        let logins = hashed(call.logins.as_ref())?;
         self.storage.write(|tx| {
-            let (pool, described) = tx
-                .identity(identity)?
-                .ok_or_else(|| not_found("Identity", identity.as_str()))?;
-            if logins.is_empty() && !described.logins.is_empty() {
-                return Err(Fault::new(
-                    Code::NotAuthorized,
-                    format!("Access to Identity '{identity}' is forbidden."),
-                ));
-            }
-            for (provider, hash) in &logins {
-                if tx.login(&pool, provider, hash)?.as_ref() != Some(identity) {
-                    return Err(Fault::new(
-                        Code::NotAuthorized,
-                        "Logins don't match. Please include at least one valid login for this \
-                         identity or identity pool.",
-                    ));
-                }
-            }
+            let pool = self.log_in(tx, identity, call.logins.as_ref(), now)?;
             let issued = StoredCredentials {
                 access_key_id: random::access_key_id("ASIA").map_err(StorageError::from)?,
                 secret_key: random::secret_key().map_err(StorageError::from)?,
@@ -168,22 +159,59 @@ impl Service {
             })
         })
     }
+
+    /// Checks that who calls is a guest's identity, or brings logins of the identity, and returns
+    /// the identity's pool.
+    pub(super) fn log_in(
+        &self,
+        tx: &Tx<'_>,
+        identity: &IdentityId,
+        logins: Option<&BTreeMap<String, String>>,
+        now: Timestamp,
+    ) -> Result<PoolId, Fault> {
+        let hashes = hashed(logins)?;
+        let (pool, described) = tx
+            .identity(identity)?
+            .ok_or_else(|| not_found("Identity", identity.as_str()))?;
+        if hashes.is_empty() && !described.logins.is_empty() {
+            return Err(Fault::new(
+                Code::NotAuthorized,
+                format!("Access to Identity '{identity}' is forbidden."),
+            ));
+        }
+        let secret = self.storage.token_secret();
+        let own_token = logins.and_then(|logins| logins.get(openid::PROVIDER));
+        for (provider, hash) in &hashes {
+            let fits = match own_token.filter(|_| *provider == openid::PROVIDER) {
+                Some(token) => openid::is_of(secret, token, identity, now),
+                None => tx.login(&pool, provider, hash)?.as_ref() == Some(identity),
+            };
+            if !fits {
+                return Err(Fault::new(
+                    Code::NotAuthorized,
+                    "Logins don't match. Please include at least one valid login for this \
+                     identity or identity pool.",
+                ));
+            }
+        }
+        Ok(pool)
+    }
 }
 
 /// Takes the tokens out of logins: what is stored is a hash of each.
-fn hashed(logins: Option<&BTreeMap<String, String>>) -> Result<Vec<(&str, [u8; 32])>, Fault> {
+pub(super) fn hashed(
+    logins: Option<&BTreeMap<String, String>>,
+) -> Result<Vec<(&str, [u8; 32])>, Fault> {
     let logins: Vec<_> = logins.into_iter().flatten().collect();
     if logins.len() > MAX_LOGINS {
-        return Err(Fault::invalid(
-            "1 validation error detected: Logins must have at most 10 entries",
-        ));
+        return Err(Fault::validation("Logins must have at most 10 entries"));
     }
     if logins
         .iter()
         .any(|(provider, token)| !(1..=128).contains(&provider.len()) || token.is_empty())
     {
-        return Err(Fault::invalid(
-            "1 validation error detected: a login is a provider of 1 to 128 bytes and a token",
+        return Err(Fault::validation(
+            "a login is a provider of 1 to 128 bytes and a token",
         ));
     }
     let hash = |token: &String| Sha256::digest(token.as_bytes()).into();

@@ -15,9 +15,7 @@ pub(super) fn page_size(asked: Option<i64>, default: i64) -> Result<i64, Fault> 
     match asked {
         None => Ok(default),
         Some(size) if size >= 1 => Ok(size.min(MAX_RESULTS)),
-        Some(_) => Err(Fault::invalid(
-            "1 validation error detected: MaxResults must be at least 1",
-        )),
+        Some(_) => Err(Fault::validation("MaxResults must be at least 1")),
     }
 }
 

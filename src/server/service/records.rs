@@ -12,10 +12,12 @@ use crate::wire::records::{
 };
 use crate::wire::timestamp::Timestamp;
 
-use super::super::storage::{StoredDataset, Tx};
+use super::super::storage::{RecordHead, StoredDataset, Tx};
+use super::changes::Change;
 use super::datasets::is_here;
 use super::paging::{MAX_RESULTS, cut, last_key, page_size};
-use super::tokens::Bound;
+use super::tokens::{Bound, Nonce};
+use super::trigger::Snapshot;
 use super::{Caller, Service, not_found};
 
 /// Datasets of an identity.
@@ -24,6 +26,8 @@ const MAX_DATASETS: i64 = 20;
 const MAX_RECORDS: i64 = 1024;
 /// Bytes of keys and values of a dataset, tombstones not counted.
 const MAX_DATA_STORAGE: i64 = 1024 * 1024;
+/// How often a function is asked about one call.
+const MAX_ASKED: usize = 3;
 /// Characters of a DeviceId.
 const MAX_DEVICE_ID: usize = 256;
 
@@ -97,35 +101,124 @@ impl Service {
         check_patches(&body.record_patches)?;
         let device = body.device_id.as_deref().filter(|id| !id.is_empty());
         if device.is_some_and(|id| id.chars().count() > MAX_DEVICE_ID) {
-            return Err(Fault::invalid(
-                "1 validation error detected: DeviceId must have at most 256 characters",
+            return Err(Fault::validation(
+                "DeviceId must have at most 256 characters",
             ));
         }
         let token = body.sync_session_token.as_deref().unwrap_or_default();
         let bound = Bound(&call.pool, &call.identity, &call.dataset);
         let nonce = self.tokens.check(token, bound, now)?;
-        self.storage.write(|tx| {
-            nonce.must_be_unused(tx)?;
-            if !is_here(caller, &call.pool) || !tx.identity_exists(&call.pool, &call.identity)? {
-                return Err(not_found("Identity", call.identity.as_str()));
+        let write = Write {
+            call,
+            caller,
+            device,
+            nonce,
+            now,
+        };
+        let function = match body.record_patches.is_empty() {
+            true => None,
+            false => self.function(caller, &call.pool)?,
+        };
+        let Some(function) = function else {
+            return self.write_records(&write, &body.record_patches, None);
+        };
+        for _ in 0..MAX_ASKED {
+            let snapshot = self.storage.read(|tx| {
+                write.must_fit(tx)?;
+                Ok::<_, Fault>(Snapshot::read(tx, call)?)
+            })?;
+            let patches = snapshot.ask(&function, call, caller.region())?;
+            match self.write_records(&write, &patches, Some(snapshot.count)) {
+                Err(fault) if fault.code == Code::ConcurrentModification => {}
+                written => return written,
             }
-            if body.record_patches.is_empty() {
-                return Ok(UpdatedRecords::default());
+        }
+        Err(Fault::new(
+            Code::TooManyRequests,
+            "the dataset changed whenever the function was asked",
+        ))
+    }
+
+    /// Writes patches, if the dataset's counter is the expected one.
+    fn write_records(
+        &self,
+        write: &Write<'_>,
+        patches: &[RecordPatch],
+        expected: Option<i64>,
+    ) -> Result<UpdatedRecords, Fault> {
+        let Write {
+            call, device, now, ..
+        } = *write;
+        let (updated, deliveries) = self.storage.write(|tx| {
+            write.may_write(tx)?;
+            if patches.is_empty() {
+                return Ok((UpdatedRecords::default(), Vec::new()));
             }
-            nonce.use_up(tx, now)?;
+            write.nonce.use_up(tx, now)?;
             let (mut dataset, count_before) = open_dataset(tx, call, now)?;
+            if expected.is_some_and(|expected| expected != dataset.sync_count) {
+                return Err(Fault::new(Code::ConcurrentModification, "it changed"));
+            }
             dataset.sync_count += 1;
             dataset.modified = now;
-            dataset.modified_by = device.unwrap_or(caller.name()).to_owned();
-            let records = body
-                .record_patches
+            dataset.modified_by = device.unwrap_or(write.caller.name()).to_owned();
+            let records = patches
                 .iter()
                 .map(|patch| apply(tx, &mut dataset, count_before, patch))
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<Vec<_>, Fault>>()?;
             check_limits(&dataset)?;
             tx.update_dataset(&dataset)?;
-            Ok(UpdatedRecords { records })
-        })
+            let change = Change {
+                pool: &call.pool,
+                identity: &call.identity,
+                dataset: &dataset,
+                device,
+                operation: PatchOp::Replace,
+                records: &records,
+            };
+            let deliveries = change.deliveries(tx)?;
+            Ok((UpdatedRecords { records }, deliveries))
+        })?;
+        self.deliver(&deliveries);
+        Ok(updated)
+    }
+}
+
+/// A call that was found well formed, and who makes it.
+struct Write<'a> {
+    call: &'a UpdateRecords,
+    caller: &'a Caller,
+    device: Option<&'a str>,
+    nonce: Nonce,
+    now: Timestamp,
+}
+
+impl Write<'_> {
+    /// Refuses a used token and an identity that is not there.
+    fn may_write(&self, tx: &Tx<'_>) -> Result<(), Fault> {
+        let (pool, identity) = (&self.call.pool, &self.call.identity);
+        self.nonce.must_be_unused(tx)?;
+        match is_here(self.caller, pool) && tx.identity_exists(pool, identity)? {
+            true => Ok(()),
+            false => Err(not_found("Identity", identity.as_str())),
+        }
+    }
+
+    /// Refuses what would be refused anyway, before a function is asked about it.
+    fn must_fit(&self, tx: &Tx<'_>) -> Result<(), Fault> {
+        self.may_write(tx)?;
+        let call = self.call;
+        let dataset = tx.dataset(&call.pool, &call.identity, &call.dataset)?;
+        let dataset = dataset.filter(|dataset| !dataset.is_deleted);
+        for patch in &call.body.record_patches {
+            let head = match &dataset {
+                Some(dataset) => tx.record_head(dataset.id, &patch.key)?,
+                None => None,
+            };
+            let count = dataset.as_ref().map_or(0, |dataset| dataset.sync_count);
+            must_be_current(head, count, patch)?;
+        }
+        Ok(())
     }
 }
 
@@ -142,9 +235,7 @@ fn check_patches(patches: &[RecordPatch]) -> Result<(), Fault> {
         } else {
             continue;
         };
-        return Err(Fault::invalid(&format!(
-            "1 validation error detected: {wrong}"
-        )));
+        return Err(Fault::validation(wrong));
     }
     Ok(())
 }
@@ -173,6 +264,22 @@ fn open_dataset(
     Ok((dataset, 0))
 }
 
+/// Refuses a patch whose count is not the record's.
+fn must_be_current(
+    head: Option<RecordHead>,
+    dataset_count: i64,
+    patch: &RecordPatch,
+) -> Result<(), Fault> {
+    let (current, fits) = match head {
+        Some(head) => (head.sync_count, patch.sync_count == head.sync_count),
+        None => (0, patch.sync_count <= dataset_count),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(conflict(&patch.key, current, patch.sync_count)),
+    }
+}
+
 /// Changes one record.
 fn apply(
     tx: &Tx<'_>,
@@ -181,13 +288,7 @@ fn apply(
     patch: &RecordPatch,
 ) -> Result<Record, Fault> {
     let head = tx.record_head(dataset.id, &patch.key)?;
-    let (current, fits) = match head {
-        Some(head) => (head.sync_count, patch.sync_count == head.sync_count),
-        None => (0, patch.sync_count <= count_before),
-    };
-    if !fits {
-        return Err(conflict(&patch.key, current, patch.sync_count));
-    }
+    must_be_current(head, count_before, patch)?;
     let record = Record {
         key: patch.key.clone(),
         value: match patch.op {

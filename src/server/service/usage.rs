@@ -1,4 +1,4 @@
-//! DescribeIdentityUsage and ListIdentityPoolUsage.
+//! DescribeIdentityUsage, DescribeIdentityPoolUsage and ListIdentityPoolUsage.
 //!
 //! Invariant: the numbers are what is stored; sync sessions are not counted, as in every example
 //! of the real service.
@@ -6,10 +6,13 @@
 use crate::wire::fault::Fault;
 use crate::wire::names::PoolId;
 use crate::wire::pools::{
-    DescribeIdentityUsage, DescribedIdentityUsage, IdentityPoolUsage, IdentityPoolUsages,
-    IdentityUsage, ListIdentityPoolUsage,
+    DescribeIdentityPoolUsage, DescribeIdentityUsage, DescribedIdentityPoolUsage,
+    DescribedIdentityUsage, IdentityPoolUsage, IdentityPoolUsages, IdentityUsage,
+    ListIdentityPoolUsage,
 };
 
+use super::super::storage::{StorageError, Tx};
+use super::configuration::must_exist;
 use super::datasets::is_here;
 use super::paging::{cut, last_name, page_size};
 use super::{Caller, Service, not_found};
@@ -40,6 +43,20 @@ impl Service {
         })
     }
 
+    pub(super) fn describe_identity_pool_usage(
+        &self,
+        call: &DescribeIdentityPoolUsage,
+        caller: &Caller,
+    ) -> Result<DescribedIdentityPoolUsage, Fault> {
+        caller.must_be_developer()?;
+        self.storage.read(|tx| {
+            must_exist(tx, caller, &call.pool)?;
+            Ok(DescribedIdentityPoolUsage {
+                identity_pool_usage: pool_usage(tx, &call.pool)?,
+            })
+        })
+    }
+
     /// Lists the region's pools, those without data too.
     pub(super) fn list_identity_pool_usage(
         &self,
@@ -56,13 +73,7 @@ impl Service {
             });
             let mut usages = Vec::with_capacity(pools.len());
             for pool in pools {
-                let usage = tx.pool_usage(&pool.identity_pool_id)?;
-                usages.push(IdentityPoolUsage {
-                    identity_pool_id: pool.identity_pool_id,
-                    sync_sessions_count: None,
-                    data_storage: Some(usage.data_storage),
-                    last_modified_date: usage.modified,
-                });
+                usages.push(pool_usage(tx, &pool.identity_pool_id)?);
             }
             Ok(IdentityPoolUsages {
                 max_results: size,
@@ -72,6 +83,16 @@ impl Service {
             })
         })
     }
+}
+
+fn pool_usage(tx: &Tx<'_>, pool: &PoolId) -> Result<IdentityPoolUsage, StorageError> {
+    let usage = tx.pool_usage(pool)?;
+    Ok(IdentityPoolUsage {
+        identity_pool_id: pool.clone(),
+        sync_sessions_count: None,
+        data_storage: Some(usage.data_storage),
+        last_modified_date: usage.modified,
+    })
 }
 
 #[cfg(test)]
@@ -102,6 +123,16 @@ mod tests {
         world.delete("settings").unwrap();
         let found = pools(&world.developer).unwrap();
         assert_eq!(found.identity_pool_usages[0].data_storage, Some(0));
+
+        let describe = |caller: &Caller| {
+            let path = format!("/identitypools/{}", world.pool);
+            world.send::<DescribedIdentityPoolUsage>(caller, at(0), "GET", &path, b"")
+        };
+        let one = describe(&world.developer).unwrap().identity_pool_usage;
+        assert_eq!(one.identity_pool_id, world.pool);
+        assert_eq!(one.data_storage, Some(0));
+        let refused = describe(&world.user()).unwrap_err();
+        assert_eq!(refused.code, Code::NotAuthorized);
 
         let elsewhere = world.service.developer("eu-west-1".parse().unwrap());
         assert_eq!(pools(&elsewhere).unwrap().count, 0);

@@ -158,6 +158,23 @@ impl Tx<'_> {
         rows.collect()
     }
 
+    /// Lists datasets of any identity of a pool whose rows come behind `after`.
+    pub(in super::super) fn pool_datasets(
+        &self,
+        pool: &PoolId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<(IdentityId, StoredDataset)>, StorageError> {
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT {COLUMNS}, identity FROM datasets WHERE pool = ?1 AND id > ?2 \
+             AND NOT is_deleted ORDER BY id LIMIT ?3"
+        ))?;
+        let rows = statement.query_and_then(params![pool.as_str(), after, limit], |row| {
+            Ok((stored(row.get(10)?)?, read(row)?))
+        })?;
+        rows.collect()
+    }
+
     /// Sums up an identity's datasets.
     pub(in super::super) fn identity_usage(
         &self,

@@ -156,6 +156,36 @@ impl Tx<'_> {
         })
     }
 
+    /// Removes an identity and all that hangs on it: logins, credentials, devices, data.
+    pub(in super::super) fn delete_identity(
+        &self,
+        identity: &IdentityId,
+    ) -> Result<(), StorageError> {
+        for sql in [
+            "DELETE FROM subscriptions WHERE identity = ?1",
+            "DELETE FROM devices WHERE identity = ?1",
+            "DELETE FROM credentials WHERE identity = ?1",
+            "DELETE FROM logins WHERE identity = ?1",
+            "DELETE FROM records WHERE dataset IN (SELECT id FROM datasets WHERE identity = ?1)",
+            "DELETE FROM datasets WHERE identity = ?1",
+            "DELETE FROM identities WHERE id = ?1",
+        ] {
+            self.0.prepare_cached(sql)?.execute([identity.as_str()])?;
+        }
+        Ok(())
+    }
+
+    pub(in super::super) fn pool_name(
+        &self,
+        pool: &PoolId,
+    ) -> Result<Option<String>, StorageError> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT name FROM pools WHERE id = ?1")?
+            .query_row([pool.as_str()], |row| row.get(0))
+            .optional()?)
+    }
+
     /// Returns the identity a login belongs to.
     pub(in super::super) fn login(
         &self,

@@ -13,9 +13,10 @@ use super::{DeveloperCredentials, StorageError};
 /// `cogf`, in the file's header.
 const APPLICATION_ID: i64 = 0x636f_6766;
 
-const VERSION: i64 = 1;
+/// The format of this program: the first one and its upgrades.
+const VERSION: i64 = 1 + UPGRADES.len() as i64;
 
-/// Keys and values are BLOBs: WTF-8 is not always UTF-8. Dates are epoch milliseconds.
+/// Format 1. Keys and values are BLOBs: WTF-8 is not always UTF-8. Dates are epoch milliseconds.
 const TABLES: &str = "
 CREATE TABLE account (
     account_id TEXT NOT NULL,
@@ -95,11 +96,40 @@ CREATE TABLE used_session_tokens (
 CREATE INDEX used_session_tokens_by_expiry ON used_session_tokens (expires);
 ";
 
+/// What makes each format from the one before. They are never changed: stores have gone through them.
+const UPGRADES: [&str; 1] = ["
+-- What is set on a pool as a whole.
+CREATE TABLE pool_documents (
+    pool TEXT NOT NULL REFERENCES pools (id),
+    kind TEXT NOT NULL,
+    json TEXT NOT NULL,
+    PRIMARY KEY (pool, kind)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE devices (
+    id TEXT PRIMARY KEY,
+    identity TEXT NOT NULL REFERENCES identities (id),
+    platform TEXT NOT NULL,
+    token_hash BLOB NOT NULL,
+    UNIQUE (identity, platform, token_hash)
+) STRICT, WITHOUT ROWID;
+
+-- They outlive their dataset, which may be written again.
+CREATE TABLE subscriptions (
+    identity TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    device TEXT NOT NULL REFERENCES devices (id),
+    PRIMARY KEY (identity, dataset, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX subscriptions_by_device ON subscriptions (device);
+CREATE INDEX credentials_by_identity ON credentials (identity);
+"];
+
 fn pragma(connection: &Connection, name: &str) -> Result<i64, StorageError> {
     Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
 }
 
-/// Checks, without writing, that the file is new or a store of this format.
+/// Checks, without writing, that the file is new or a store of this format or an older one.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StorageError> {
     let objects: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -111,20 +141,21 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StorageE
     if application_id != APPLICATION_ID {
         return Err(StorageError::NotAStore(path.to_owned()));
     }
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         let path = path.to_owned();
         return Err(StorageError::TooNew { path, version });
     }
     Ok(())
 }
 
-/// Makes the tables if the file is new, and reads what was made with them. The transaction, even
+/// Makes the tables if the file is new, upgrades them if it is old, and reads what was made with them. The transaction, even
 /// an empty one, takes the lock that [`Storage::open`](super::Storage::open) promises.
 pub(super) fn create_or_read(
     connection: &mut Connection,
 ) -> Result<(DeveloperCredentials, Vec<u8>), StorageError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if pragma(&transaction, "user_version")? == 0 {
+    let mut version = pragma(&transaction, "user_version")?;
+    if version == 0 {
         transaction.execute_batch(TABLES)?;
         transaction.execute(
             "INSERT INTO account VALUES (?1, ?2, ?3, ?4)",
@@ -136,8 +167,13 @@ pub(super) fn create_or_read(
             ],
         )?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
+        version = 1;
     }
+    let done = usize::try_from(version - 1).unwrap_or_default();
+    for upgrade in UPGRADES.iter().skip(done) {
+        transaction.execute_batch(upgrade)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
     let account = transaction
         .query_row(
             "SELECT account_id, access_key_id, secret_key, token_secret FROM account",
@@ -154,4 +190,56 @@ pub(super) fn create_or_read(
         .optional()?;
     transaction.commit()?;
     account.ok_or_else(|| StorageError::Damaged("it has no account".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Storage;
+    use super::*;
+    use crate::wire::names::{IdentityId, PoolId};
+
+    /// A store as the first format's program left it.
+    fn first_format(path: &Path) {
+        let connection = Connection::open(path).unwrap();
+        connection.execute_batch(TABLES).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO account VALUES ('123456789012', 'AKIAX', 'secret', x'00');
+                 INSERT INTO pools VALUES ('us-east-1:ab', 'us-east-1', 'p', 5);
+                 INSERT INTO identities VALUES ('us-east-1:ab', 'us-east-1:cd', 5, 5);
+                 INSERT INTO datasets VALUES
+                     (7, 'us-east-1:ab', 'us-east-1:cd', 'settings', 0, 9, 0, 5, 6, 'x', 1, 2);
+                 INSERT INTO records VALUES (7, x'6b', 9, 6, 'x', NULL, x'76');",
+            )
+            .unwrap();
+        connection
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+    }
+
+    #[test]
+    fn an_old_store_is_upgraded_with_its_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        first_format(&path);
+        let pool: PoolId = "us-east-1:ab".parse().unwrap();
+        let identity: IdentityId = "us-east-1:cd".parse().unwrap();
+        for _ in 0..2 {
+            let storage = Storage::open(&path).unwrap();
+            assert_eq!(storage.developer().access_key_id, "AKIAX");
+            storage
+                .write(|tx| {
+                    let name = "settings".parse().unwrap();
+                    let dataset = tx.dataset(&pool, &identity, &name)?.unwrap();
+                    assert_eq!((dataset.id, dataset.sync_count), (7, 9));
+                    let records = tx.records(7, 0, b"", 10)?;
+                    assert_eq!(records[0].value.as_ref().unwrap().as_str(), Some("v"));
+                    tx.put_document(&pool, &crate::wire::events::CognitoEvents::default())
+                })
+                .unwrap();
+        }
+        let connection = Connection::open(&path).unwrap();
+        assert_eq!(pragma(&connection, "user_version").unwrap(), VERSION);
+    }
 }

@@ -127,7 +127,12 @@ impl Client {
             "called"
         );
         if incoming.status == 200 {
-            return serde_json::from_slice(&incoming.body).map_err(|error| {
+            // Operations without an answer may have an empty body.
+            let body = match incoming.body.as_slice() {
+                [] => b"{}",
+                body => body,
+            };
+            return serde_json::from_slice(body).map_err(|error| {
                 fail(Error::Garbled {
                     operation: O::NAME,
                     host: self.host(request.service),

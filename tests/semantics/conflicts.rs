@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
-use super::{close, errno, rewrite};
+use super::{close, errno, rewrite, wait_for_text};
 use crate::common::{Bed, Trouble, run};
 
 #[test]
@@ -18,7 +18,7 @@ fn s09_a_stale_whole_write_overwrites_nothing() {
     assert_eq!(errno(rewrite(&path, "ours")), libc::ESTALE);
     assert_eq!(bed.remote("data", "k"), Some(Some("theirs".to_owned())));
     // Once it was read, it can be replaced.
-    assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+    wait_for_text(&path, "theirs");
     rewrite(&path, "ours").unwrap();
     assert_eq!(bed.remote("data", "k"), Some(Some("ours".to_owned())));
 }

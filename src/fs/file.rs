@@ -294,7 +294,7 @@ impl FileSystem {
         };
         let sent = match last_writer {
             true if refused => Err(Error::Dropped),
-            true => self.push(file.ino, Extent::All).await,
+            true => self.push(file.ino, Extent::Closed).await,
             false => Ok(()),
         };
         let mut inodes = self.inodes();
@@ -351,7 +351,7 @@ impl FileSystem {
             (at_once, drops)
         };
         let sent = match at_once {
-            true => self.push(ino, Extent::All).await,
+            true => self.push(ino, Extent::Closed).await,
             false => Ok(()),
         };
         let mut inodes = self.inodes();

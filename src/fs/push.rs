@@ -18,6 +18,8 @@ use crate::wire::text::Text;
 pub(super) enum Extent {
     /// Not what creation and truncation by open alone did.
     Flushable,
+    /// Everything, unless somebody has the file open for writing: that is his to finish.
+    Closed,
     All,
 }
 
@@ -96,13 +98,19 @@ impl FileSystem {
         let removed = inodes.standing(ino) == Standing::Removed;
         let record = record_of(&mut inodes, ino)?;
         let sent_before = record.is_sent();
+        let being_written = record.writers > 0;
         let Some(unsent) = &mut record.unsent else {
             return Ok(None);
         };
         if removed {
             return Ok(None);
         }
-        if extent == Extent::Flushable && !unsent.flushable {
+        let waits = match extent {
+            Extent::Flushable => !unsent.flushable,
+            Extent::Closed => being_written,
+            Extent::All => false,
+        };
+        if waits {
             return Ok(None);
         }
         let times = unsent.kind == UnsentKind::Times;
@@ -225,7 +233,7 @@ impl FileSystem {
         };
         let mut first = Ok(());
         for ino in closed {
-            let sent = self.push(ino, Extent::All).await;
+            let sent = self.push(ino, Extent::Closed).await;
             if let Err(error) = &sent {
                 tracing::error!(%error, path = self.path(ino, None), "not sent");
             }

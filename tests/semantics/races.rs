@@ -377,3 +377,18 @@ fn s21_sigterm_waits_for_what_is_being_sent() {
     writer.join().unwrap().unwrap();
     assert_eq!(bed.remote("data", "k"), Some(Some("closing".to_owned())));
 }
+
+#[test]
+fn s07_a_release_does_not_send_what_the_next_writer_has_begun() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("v"))]);
+    let mounted = bed.mount("ttl=60s");
+    let path = bed.dataset(&mounted, "data").join("k");
+    fs::read(&path).unwrap();
+    let count = || bed.list("data").dataset_sync_count().unwrap();
+    let before = count();
+    for turn in 0..300 {
+        rewrite(&path, &format!("text {turn}")).unwrap();
+    }
+    assert_eq!(count(), before + 300);
+}

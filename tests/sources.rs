@@ -217,6 +217,17 @@ fn the_demo_shows_a_believable_sample_and_cleans_up() {
     assert_ne!(run(&path, "find . -type f -empty"), "");
     assert_ne!(run(&path, "find . -name '*%2F*'"), "");
     assert_ne!(run(&path, "grep -rlP '[^\\x00-\\x7f]' ."), "");
+    // What it tells to try works, up to the editor.
+    let tour: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| !line.starts_with("cd "))
+        .take_while(|line| !line.is_empty())
+        .filter(|line| !line.starts_with("vim") && !line.starts_with("cp"))
+        .collect();
+    assert!(tour.len() >= 6, "{tour:?}");
+    let found = run(Path::new("/"), &format!("set -e\n{}", tour.join("\n")));
+    assert!(found.contains("plumber"), "{found}");
     let id = nix::unistd::Pid::from_raw(i32::try_from(demo.id()).unwrap());
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
     assert!(demo.wait().unwrap().success());

@@ -118,7 +118,7 @@ In another terminal:
     echo dark > settings/theme           # change it
     vim notes/todo
     sed -i s/dark/light/ settings/theme
-    grep -r pancakes ../..               # search all users of the app
+    grep -r plumber ..                   # search all users of the app
     cp -r . ~/backup && diff -r . ~/backup
 
 The service behind it speaks AWS's protocol. To see the same records with the AWS CLI or an SDK:

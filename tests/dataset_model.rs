@@ -214,6 +214,7 @@ fn drive(state: &mut DatasetState, server: &mut Server, mut weather: Weather, at
                 state.handle_deleted(at);
             }
             Step::RefuseDeletion => {}
+            Step::Wait { .. } => panic!("nobody holds updates here"),
             Step::List { since } => match server.list(since) {
                 Ok(listing) => state.handle_listed(listing, at),
                 Err(fault) => {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Bed, Mounted, program, run};
+use crate::common::{Bed, Mounted, Trouble, program, run};
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
@@ -233,4 +233,32 @@ fn the_demo_shows_a_believable_sample_and_cleans_up() {
     assert!(demo.wait().unwrap().success());
     assert!(!crate::common::is_mounted(&path));
     assert!(!path.exists());
+}
+
+#[test]
+fn one_dead_endpoint_does_not_take_the_other_down() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("v"))]);
+    let mut command = program(&bed);
+    command
+        .env(
+            "AWS_ENDPOINT_URL_COGNITO_SYNC",
+            format!("http://{}", bed.address),
+        )
+        .env("AWS_ENDPOINT_URL_COGNITO_IDENTITY", "http://127.0.0.1:9");
+    let source = format!("{}/{}", bed.pool, bed.identity);
+    let words = ["-o", "ttl=0,timeout=1s", &source];
+    let (code, said, path) = mount(&bed, &mut command, &words);
+    assert_eq!((code, said.as_str()), (0, ""));
+    let record = path.join("data/k");
+    assert_eq!(fs::read_to_string(&record).unwrap(), "v");
+    bed.trouble("ListRecords", Trouble::Hang, 0, 1);
+    let _ = fs::read(&record);
+    let begun = std::time::Instant::now();
+    while fs::write(&record, "new").is_err()
+        || bed.remote("data", "k").flatten().as_deref() != Some("new")
+    {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    }
+    unmount(&path);
 }

@@ -29,7 +29,8 @@ pub struct Client {
     endpoints: Endpoints,
     credentials: CredentialsSource,
     transport: Arc<Transport>,
-    reachability: Arc<Reachability>,
+    sync: Arc<Reachability>,
+    identity: Arc<Reachability>,
 }
 
 impl Client {
@@ -40,7 +41,8 @@ impl Client {
             endpoints: options.endpoints,
             credentials: options.credentials,
             transport: Arc::new(Transport::new()?),
-            reachability: Arc::default(),
+            sync: Arc::default(),
+            identity: Arc::default(),
         })
     }
 
@@ -65,7 +67,8 @@ impl Client {
         deadline: Instant,
     ) -> Result<O::Answer, Error> {
         let request = operation.request();
-        let up = tokio::time::timeout_at(deadline.into(), self.reachability.is_up());
+        let up =
+            tokio::time::timeout_at(deadline.into(), self.reachability(request.service).is_up());
         match up.await {
             Ok(true) => {}
             Ok(false) => {
@@ -86,7 +89,7 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err((error, retry_after)) => {
                     attempt += 1;
-                    self.note(&error);
+                    self.note(request.service, &error);
                     let pause = self.pause(attempt).max(retry_after.unwrap_or_default());
                     let time_left = deadline.saturating_duration_since(Instant::now());
                     let again = retry::is_worth_retrying(&error, O::REPEATABLE)
@@ -202,8 +205,15 @@ impl Client {
         })
     }
 
-    /// Learns from an error whether the service can be reached.
-    fn note(&self, error: &Error) {
+    fn reachability(&self, service: Service) -> &Arc<Reachability> {
+        match service {
+            Service::CognitoSync => &self.sync,
+            Service::CognitoIdentity => &self.identity,
+        }
+    }
+
+    /// Learns from an error whether a service can be reached.
+    fn note(&self, service: Service, error: &Error) {
         let certain = match error {
             Error::Unreachable { .. } => true,
             Error::TimedOut { .. } => false,
@@ -211,25 +221,17 @@ impl Client {
         };
         tracing::info!(%error, "probing the service");
         let transport = self.transport.clone();
-        let urls = [Service::CognitoSync, Service::CognitoIdentity]
-            .map(|service| format!("{}/", self.endpoints.url(service)));
-        self.reachability.lost(certain, move |patience| {
-            let (transport, urls) = (transport.clone(), urls.clone());
-            async move {
-                let deadline = Instant::now() + patience;
-                for url in urls {
-                    let probe = Outgoing {
-                        method: "GET",
-                        url,
-                        headers: Vec::new(),
-                        body: Vec::new(),
-                    };
-                    if transport.send(probe, deadline).await.is_err() {
-                        return false;
-                    }
-                }
-                true
-            }
+        let url = format!("{}/", self.endpoints.url(service));
+        self.reachability(service).lost(certain, move |patience| {
+            let transport = transport.clone();
+            let probe = Outgoing {
+                method: "GET",
+                url: url.clone(),
+                headers: Vec::new(),
+                body: Vec::new(),
+            };
+            let deadline = Instant::now() + patience;
+            async move { transport.send(probe, deadline).await.is_ok() }
         });
     }
 

@@ -99,12 +99,13 @@ impl Tree {
     /// Sends what was closed and not sent yet, by `deadline`, and ends the service. Returns how
     /// many files are left unsent.
     pub(super) fn close(self, deadline: Instant) -> usize {
+        let untold = self.fs.untold();
         self.runtime.block_on(async {
             // What could not be sent is logged, and counted below.
             let _ = tokio::time::timeout_at(deadline.into(), self.fs.sync()).await;
             self.fs.settle(deadline).await;
         });
-        let unsent = self.fs.unsent();
+        let unsent = self.fs.unsent() + self.fs.untold() - untold;
         if let Some(local) = self.local {
             self.runtime.block_on(local.stop());
         }

@@ -80,7 +80,7 @@ impl FileSystem {
                 Cursor::Datasets(datasets)
             }
             Place::Dataset(dataset) => {
-                self.refresh(dataset).await?;
+                self.refresh(dataset, self.deadline()).await?;
                 if !dataset.exists() && !dataset.is_made() {
                     return Err(Error::NotFound);
                 }
@@ -156,7 +156,7 @@ impl FileSystem {
                     return Err(Error::BadHandle);
                 };
                 if plus && !dataset.is_listed() {
-                    self.refresh(dataset).await?;
+                    self.refresh(dataset, self.deadline()).await?;
                 }
                 let batch = names.iter().enumerate().skip(clamp(from));
                 for (at, (name, key)) in batch {
@@ -376,7 +376,8 @@ impl FileSystem {
                 ));
             }
         };
-        let Found::Entry(entry) = self.find(parent, name, 0).await? else {
+        let deadline = self.deadline();
+        let Found::Entry(entry) = self.find(parent, name, 0, deadline).await? else {
             return Err(Error::NotFound);
         };
         let ino = entry.attr.ino;
@@ -385,7 +386,7 @@ impl FileSystem {
             return Err(Error::NotEmpty);
         }
         let dataset = identity.dataset(&dataset_name);
-        let deleted = dataset.delete(self.deadline()).await;
+        let deleted = dataset.delete(deadline).await;
         deleted.map_err(|error| match error.kind() {
             store::ErrorKind::NotEmpty => Error::NotEmpty,
             _ => Error::of_path(error),

@@ -4,8 +4,9 @@
 //! and a flush of either sends the whole.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::attr::{Attr, SetAttr, to_timestamp};
 use super::error::Error;
@@ -66,7 +67,16 @@ impl FileSystem {
     /// [`Error::Superseded`] if a newer version has its name, so that the name is looked up again;
     /// [`Error::Unreadable`] for a value that is not Unicode, unless it is to be replaced.
     pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Opened, Error> {
-        let mut inodes = self.loaded(ino).await?;
+        self.open_by(ino, flags, self.deadline()).await
+    }
+
+    async fn open_by(
+        &self,
+        ino: Ino,
+        flags: OpenFlags,
+        deadline: Instant,
+    ) -> Result<Opened, Error> {
+        let mut inodes = self.loaded(ino, deadline).await?;
         if inodes.standing(ino) == Standing::Superseded {
             return Err(Error::Superseded);
         }
@@ -105,7 +115,7 @@ impl FileSystem {
     }
 
     /// Gets a file's value into memory, and returns while it is there.
-    async fn loaded(&self, ino: Ino) -> Result<MutexGuard<'_, Inodes>, Error> {
+    async fn loaded(&self, ino: Ino, deadline: Instant) -> Result<MutexGuard<'_, Inodes>, Error> {
         let (dataset, key) = {
             let mut inodes = self.inodes();
             let standing = inodes.standing(ino);
@@ -119,7 +129,7 @@ impl FileSystem {
             (record.dataset.clone(), record.key.clone())
         };
         if !dataset.is_listed() {
-            dataset.refresh(Freshness::Now, self.deadline()).await?;
+            dataset.refresh(Freshness::Now, deadline).await?;
         }
         let listed = dataset.record(&key).ok_or(Error::Superseded)?;
         let mut inodes = self.inodes();
@@ -154,7 +164,8 @@ impl FileSystem {
             Some(_) => None,
             None => Some(dataset.absent_base()),
         };
-        if let Found::Entry(entry) = self.lookup(parent, name).await? {
+        let deadline = self.deadline();
+        if let Found::Entry(entry) = self.find(parent, name, 1, deadline).await? {
             let ino = entry.attr.ino;
             if let Some(absent) = absent {
                 // The kernel creates what it was shown to be absent: this one was made meanwhile.
@@ -164,7 +175,7 @@ impl FileSystem {
             }
             let opened = match flags.exclusive {
                 true => Err(Error::Exists),
-                false => self.open(ino, flags).await,
+                false => self.open_by(ino, flags, deadline).await,
             };
             if opened.is_err() {
                 self.forget(ino, 1);
@@ -176,7 +187,7 @@ impl FileSystem {
             return Err(Error::NotFound);
         }
         if !exists {
-            dataset.identity().check_exists(self.deadline()).await?;
+            dataset.identity().check_exists(deadline).await?;
         }
         let base = dataset.base(&key);
         if base.shown != Shown::Absent {
@@ -266,12 +277,12 @@ impl FileSystem {
 
     /// Sends what was written, if it was, and reports what became of it: close(2) returns it.
     pub async fn flush(&self, ino: Ino) -> Result<(), Error> {
-        self.push(ino, Extent::Flushable).await
+        self.push(ino, Extent::Flushable, self.deadline()).await
     }
 
     /// Sends everything that was done to the file.
     pub async fn fsync(&self, ino: Ino) -> Result<(), Error> {
-        self.push(ino, Extent::All).await
+        self.push(ino, Extent::All, self.deadline()).await
     }
 
     /// Closes a handle. The last one that can write sends what no flush did; what cannot be sent
@@ -294,7 +305,10 @@ impl FileSystem {
         };
         let sent = match last_writer {
             true if refused => Err(Error::Dropped),
-            true => self.push(file.ino, Extent::Closed).await,
+            true => {
+                let deadline = self.deadline();
+                self.push(file.ino, Extent::Closed, deadline).await
+            }
             false => Ok(()),
         };
         let mut inodes = self.inodes();
@@ -309,6 +323,9 @@ impl FileSystem {
         // Refused, or of a file that was removed.
         if last || (last_writer && sent.is_err() && record.writers == 0) {
             self.discard(&mut inodes, file.ino);
+            if sent.is_err() && !refused {
+                self.untold.fetch_add(1, Ordering::Relaxed);
+            }
         }
         inodes.drop_if_unused(file.ino);
         sent
@@ -328,9 +345,10 @@ impl FileSystem {
     }
 
     async fn set_record(&self, ino: Ino, wanted: SetAttr) -> Result<(), Error> {
+        let deadline = self.deadline();
         let (at_once, drops) = {
             let mut inodes = match wanted.size {
-                Some(_) => self.loaded(ino).await?,
+                Some(_) => self.loaded(ino, deadline).await?,
                 None => self.inodes(),
             };
             let superseded = inodes.standing(ino) == Standing::Superseded;
@@ -351,7 +369,7 @@ impl FileSystem {
             (at_once, drops)
         };
         let sent = match at_once {
-            true => self.push(ino, Extent::Closed).await,
+            true => self.push(ino, Extent::Closed, deadline).await,
             false => Ok(()),
         };
         let mut inodes = self.inodes();

@@ -247,8 +247,17 @@ impl Inodes {
 
     /// Returns what a change of this record has as its base: the version whose bytes were last
     /// served under its name, else the one that was looked up.
-    pub(super) fn base_of(&mut self, record: &RecordId, looked_up: Base) -> Base {
+    fn base_of(&mut self, record: &RecordId, looked_up: Base) -> Base {
         self.shown.get(record).copied().unwrap_or(looked_up)
+    }
+
+    /// Returns what a change of a node's record has as its base: an older version has its own, as
+    /// the name shows a newer one.
+    pub(super) fn base_at(&mut self, ino: Ino, record: &RecordId, looked_up: Base) -> Base {
+        match self.standing(ino) {
+            Standing::Named => self.base_of(record, looked_up),
+            Standing::Superseded | Standing::Removed => looked_up,
+        }
     }
 
     /// Bytes of this version were served.

@@ -1,7 +1,7 @@
 //! From a name to a node, and what `stat` shows of it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +29,8 @@ pub struct FileSystem {
     pub(super) files: Mutex<HashMap<u64, FileHandle>>,
     pub(super) directories: Mutex<HashMap<u64, Arc<DirHandle>>>,
     handles: AtomicU64,
+    /// How many files were dropped at their release, which nobody was told.
+    pub(super) untold: AtomicUsize,
     invalidated: Sender<Invalidated>,
     invalidations: Mutex<Option<Receiver<Invalidated>>>,
 }
@@ -86,6 +88,7 @@ impl FileSystem {
             files: Mutex::default(),
             directories: Mutex::default(),
             handles: AtomicU64::new(1),
+            untold: AtomicUsize::new(0),
             invalidated,
             invalidations: Mutex::new(Some(invalidations)),
         }
@@ -173,11 +176,17 @@ impl FileSystem {
     /// # Errors
     /// [`Error::NameTooLong`] over 255 bytes, else why the directory cannot be read.
     pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Found, Error> {
-        self.find(parent, name, 1).await
+        self.find(parent, name, 1, self.deadline()).await
     }
 
     /// Finds a name in a directory; the kernel is given the node `given` times.
-    pub(super) async fn find(&self, parent: Ino, name: &str, given: u64) -> Result<Found, Error> {
+    pub(super) async fn find(
+        &self,
+        parent: Ino,
+        name: &str,
+        given: u64,
+        deadline: Instant,
+    ) -> Result<Found, Error> {
         check_length(name)?;
         let place = self.place(parent)?;
         if decode(name) == Decoded::Reserved {
@@ -199,8 +208,14 @@ impl FileSystem {
                 }
                 Err(_) => Ok(Found::Nothing(ID_TTL)),
             },
-            Place::Identity(identity) => self.find_dataset(parent, name, &identity, given).await,
-            Place::Dataset(dataset) => self.find_record(parent, name, &dataset, given).await,
+            Place::Identity(identity) => {
+                self.find_dataset(parent, name, &identity, (given, deadline))
+                    .await
+            }
+            Place::Dataset(dataset) => {
+                self.find_record(parent, name, &dataset, (given, deadline))
+                    .await
+            }
         }
     }
 
@@ -209,12 +224,12 @@ impl FileSystem {
         parent: Ino,
         name: &str,
         identity: &Arc<Identity>,
-        given: u64,
+        (given, deadline): (u64, Instant),
     ) -> Result<Found, Error> {
         let Some(dataset_name) = dataset_name(name) else {
             return Ok(Found::Nothing(ID_TTL));
         };
-        let dataset = match identity.find(&dataset_name, self.deadline()).await {
+        let dataset = match identity.find(&dataset_name, deadline).await {
             Ok(dataset) => dataset,
             Err(error) if error.kind() == store::ErrorKind::NotFound => {
                 self.inodes()
@@ -241,12 +256,12 @@ impl FileSystem {
         parent: Ino,
         name: &str,
         dataset: &Arc<Dataset>,
-        given: u64,
+        (given, deadline): (u64, Instant),
     ) -> Result<Found, Error> {
         if let Some(entry) = self.unsent_entry(parent, name, given) {
             return Ok(Found::Entry(entry));
         }
-        self.refresh(dataset).await?;
+        self.refresh(dataset, deadline).await?;
         let known = self.known_key(parent, name);
         let found = known.and_then(|key| Some((key.clone(), dataset.record(&key)?)));
         let Some((key, record)) = found.or_else(|| find_record(dataset, name)) else {
@@ -274,8 +289,12 @@ impl FileSystem {
     }
 
     /// Brings a dataset up to date; while the service is unreachable, what memory holds serves.
-    pub(super) async fn refresh(&self, dataset: &Arc<Dataset>) -> Result<(), Error> {
-        match dataset.refresh(Freshness::Ttl, self.deadline()).await {
+    pub(super) async fn refresh(
+        &self,
+        dataset: &Arc<Dataset>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        match dataset.refresh(Freshness::Ttl, deadline).await {
             Err(error) if error.kind() == store::ErrorKind::Unreachable && dataset.is_listed() => {
                 Ok(())
             }
@@ -381,7 +400,7 @@ impl FileSystem {
                 _ => return Ok(SpaceUsage::boundless()),
             }
         };
-        self.refresh(&dataset).await?;
+        self.refresh(&dataset, self.deadline()).await?;
         let (bytes, records) = dataset.usage();
         Ok(SpaceUsage::of_dataset(bytes, records))
     }

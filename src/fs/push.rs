@@ -1,6 +1,7 @@
 //! Sending what was written: one push of a file after another, and what becomes of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::error::Error;
@@ -42,8 +43,12 @@ pub(super) struct Sent {
 
 impl FileSystem {
     /// Sends what is unsent in a file, one push of a file after another.
-    pub(super) async fn push(&self, ino: Ino, extent: Extent) -> Result<(), Error> {
-        let deadline = self.deadline();
+    pub(super) async fn push(
+        &self,
+        ino: Ino,
+        extent: Extent,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let gate = match self.inodes().record(ino) {
             Some(record) => record.gate.clone(),
             None => return Ok(()),
@@ -52,7 +57,7 @@ impl FileSystem {
         loop {
             let next = self
                 .next_push(ino, extent)
-                .inspect_err(|_| self.note_refused(ino));
+                .inspect_err(|_| self.note_refused(ino, None));
             let Some(push) = next? else {
                 return Ok(());
             };
@@ -64,31 +69,38 @@ impl FileSystem {
                 Ok(landed) => self.land(ino, &push, landed),
                 // The attempt before this one was not made after all.
                 Err(Commit { ticket: None, .. }) if push.attempt.is_some() => {
-                    self.note_attempt(ino, None);
+                    self.note_attempt(ino, &push.dataset, None);
                 }
                 Err(Commit { error, ticket }) => {
                     let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
-                    self.note_attempt(ino, attempt);
-                    self.note_refused(ino);
+                    let generation = push.sent.generation;
+                    self.note_attempt(ino, &push.dataset, attempt);
+                    self.note_refused(ino, Some(generation));
                     return Err(error.into());
                 }
             }
         }
     }
 
-    fn note_refused(&self, ino: Ino) {
-        if let Some(record) = self.inodes().record_mut(ino)
-            && let Some(unsent) = &mut record.unsent
-        {
-            unsent.refused = Some(unsent.generation);
+    fn note_attempt(&self, ino: Ino, dataset: &Dataset, attempt: Option<(Ticket, Sent)>) {
+        let mut inodes = self.inodes();
+        let unsent = inodes
+            .record_mut(ino)
+            .and_then(|record| record.unsent.as_mut());
+        match (unsent, attempt) {
+            (Some(unsent), attempt) => unsent.attempt = attempt,
+            (None, Some((ticket, _))) => dataset.forget(ticket),
+            (None, None) => {}
         }
     }
 
-    fn note_attempt(&self, ino: Ino, attempt: Option<(Ticket, Sent)>) {
+    /// Notes which state of a file its writer is told of that it could not be sent: the present
+    /// one unless `generation` names it.
+    fn note_refused(&self, ino: Ino, generation: Option<u64>) {
         if let Some(record) = self.inodes().record_mut(ino)
             && let Some(unsent) = &mut record.unsent
         {
-            unsent.attempt = attempt;
+            unsent.refused = Some(generation.unwrap_or(unsent.generation));
         }
     }
 
@@ -207,7 +219,7 @@ impl FileSystem {
     }
 
     /// A name leads to another version than its node's from now on.
-    fn supersede(&self, inodes: &mut Inodes, ino: Ino) {
+    pub(super) fn supersede(&self, inodes: &mut Inodes, ino: Ino) {
         if let Some(node) = inodes.get(ino)
             && node.standing == Standing::Named
         {
@@ -233,13 +245,18 @@ impl FileSystem {
         };
         let mut first = Ok(());
         for ino in closed {
-            let sent = self.push(ino, Extent::Closed).await;
+            let sent = self.push(ino, Extent::Closed, self.deadline()).await;
             if let Err(error) = &sent {
                 tracing::error!(%error, path = self.path(ino, None), "not sent");
             }
             first = first.and(sent);
         }
         first
+    }
+
+    /// Returns how many files were dropped at their release, which nobody was told.
+    pub fn untold(&self) -> usize {
+        self.untold.load(Ordering::Relaxed)
     }
 
     /// Returns how many files have something unsent.

@@ -50,7 +50,7 @@ impl FileSystem {
             return Err(Error::IsADirectory);
         };
         let deadline = self.deadline();
-        let ino = self.known_child(parent, name).await?;
+        let ino = self.known_child(parent, name, deadline).await?;
         let gate = record_of(&mut self.inodes(), ino)?.gate.clone();
         let _one_push = lock_gate(&gate, deadline).await?;
         let (id, change) = {
@@ -59,7 +59,7 @@ impl FileSystem {
             let (id, looked_up) = (record.id(), record.base);
             let sent = record.is_sent() || has_attempt(record);
             let begun = record.unsent.as_ref().map(|unsent| unsent.base);
-            let base = begun.unwrap_or_else(|| inodes.base_of(&id, looked_up));
+            let base = begun.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
             let change = Change {
                 key: id.2.clone(),
                 base,
@@ -100,7 +100,7 @@ impl FileSystem {
             }
         };
         let deadline = self.deadline();
-        let source = self.known_child(parent, name).await?;
+        let source = self.known_child(parent, name, deadline).await?;
         // The kernel has just looked the new name up: one without a node was shown to be absent,
         // and looking again might show what comes meanwhile.
         let target = self.inodes().child(parent, new_name);
@@ -122,7 +122,12 @@ impl FileSystem {
             && let Some(target) = &target
         {
             return self
-                .exchange(parent, (name, &source), (new_name, target), &dataset)
+                .exchange(
+                    parent,
+                    (name, &source),
+                    (new_name, target),
+                    (&dataset, deadline),
+                )
                 .await;
         }
         let target_base = match &target {
@@ -159,7 +164,12 @@ impl FileSystem {
             inodes.forget_shown(&id);
         }
         inodes.rename(source.ino, new_name);
-        settle(&mut inodes, source.ino, new_key, landed.first());
+        self.land_renamed(
+            &mut inodes,
+            (source.ino, new_key),
+            &source.value,
+            landed.first(),
+        );
         Ok(())
     }
 
@@ -168,7 +178,7 @@ impl FileSystem {
         parent: Ino,
         (name, source): (&str, &Taken),
         (new_name, target): (&str, &Taken),
-        dataset: &Arc<Dataset>,
+        (dataset, deadline): (&Arc<Dataset>, Instant),
     ) -> Result<(), Error> {
         let swapped = |to: &Taken, from: &Taken| Change {
             key: to.key.clone(),
@@ -177,20 +187,56 @@ impl FileSystem {
             modified: from.modified,
         };
         let changes = vec![swapped(target, source), swapped(source, target)];
-        let landed = commit(dataset, changes, self.deadline()).await?;
+        let landed = commit(dataset, changes, deadline).await?;
         let mut inodes = self.inodes();
         inodes.exchange(parent, name, new_name);
-        settle(&mut inodes, source.ino, target.key.clone(), landed.first());
-        settle(&mut inodes, target.ino, source.key.clone(), landed.get(1));
+        let (moved, back) = (target.key.clone(), source.key.clone());
+        self.land_renamed(
+            &mut inodes,
+            (source.ino, moved),
+            &source.value,
+            landed.first(),
+        );
+        self.land_renamed(
+            &mut inodes,
+            (target.ino, back),
+            &target.value,
+            landed.get(1),
+        );
         Ok(())
     }
 
+    /// A renamed file is the version the update made, if that has the value that was sent: what
+    /// somebody else made of it meanwhile is another version, which nobody has seen.
+    fn land_renamed(
+        &self,
+        inodes: &mut Inodes,
+        (ino, key): (Ino, RecordKey),
+        sent: &Text,
+        landed: Option<&Landed>,
+    ) {
+        let Some(record) = inodes.record_mut(ino) else {
+            return;
+        };
+        record.key = key;
+        record.drop_unsent();
+        let remote = landed.and_then(|landed| Some((landed.base, landed.record.as_ref()?)));
+        match remote {
+            Some((base, remote)) if remote.value.as_ref() == Some(sent) => {
+                record.show(remote, base);
+                let id = record.id();
+                inodes.note_shown(id, base);
+            }
+            _ => self.supersede(inodes, ino),
+        }
+    }
+
     /// Returns the node a name leads to; it is looked up if the kernel never did.
-    async fn known_child(&self, parent: Ino, name: &str) -> Result<Ino, Error> {
+    async fn known_child(&self, parent: Ino, name: &str, deadline: Instant) -> Result<Ino, Error> {
         if let Some(ino) = self.inodes().child(parent, name) {
             return Ok(ino);
         }
-        match self.find(parent, name, 0).await? {
+        match self.find(parent, name, 0, deadline).await? {
             Found::Entry(entry) => Ok(entry.attr.ino),
             Found::Nothing(_) => Err(Error::NotFound),
         }
@@ -235,7 +281,7 @@ impl FileSystem {
         let (_, modified) = record.shown_size_and_time();
         let is_sent = record.is_sent() || has_attempt(record);
         let begun = record.unsent.as_ref().map(|unsent| unsent.base);
-        let base = begun.unwrap_or_else(|| inodes.base_of(&id, looked_up));
+        let base = begun.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
         Ok(Taken {
             ino,
             key: id.2,
@@ -306,24 +352,4 @@ async fn commit(
         }
         Error::of_path(commit.error)
     })
-}
-
-/// A renamed file is the version the update made.
-fn settle(inodes: &mut Inodes, ino: Ino, key: RecordKey, landed: Option<&Landed>) {
-    let Some(record) = inodes.record_mut(ino) else {
-        return;
-    };
-    record.key = key;
-    record.drop_unsent();
-    let Some(Landed {
-        record: Some(remote),
-        base,
-        ..
-    }) = landed
-    else {
-        return;
-    };
-    record.show(remote, *base);
-    let id = record.id();
-    inodes.note_shown(id, *base);
 }

@@ -6,7 +6,6 @@ use super::attr::to_timestamp;
 use super::error::Error;
 use super::file::record_of;
 use super::inode::{Ino, Inodes};
-use super::node::Standing;
 use super::push::Sent;
 use crate::sync::{Base, Ticket};
 use crate::wire::names::MAX_VALUE_CHARS;
@@ -70,11 +69,7 @@ fn begin_times(inodes: &mut Inodes, ino: Ino) -> Result<&mut Unsent, Error> {
     let record = record_of(inodes, ino)?;
     if record.unsent.is_none() {
         let (id, looked_up) = (record.id(), record.base);
-        // An older version has its own base: the name shows a newer one.
-        let base = match inodes.standing(ino) {
-            Standing::Named => inodes.base_of(&id, looked_up),
-            Standing::Superseded | Standing::Removed => looked_up,
-        };
+        let base = inodes.base_at(ino, &id, looked_up);
         inodes.note_unsent(ino);
         let record = record_of(inodes, ino)?;
         record.unsent = Some(Unsent::new(UnsentKind::Times, base, record.modified));

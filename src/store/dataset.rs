@@ -4,7 +4,6 @@
 //! At most one exchange with the service is under way for a dataset. The task that makes it lives
 //! only while there is something to do.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,9 @@ use tokio::sync::oneshot;
 use super::cache::{Store, lock};
 use super::error::{Error, ErrorKind};
 use super::identity::Identity;
+use super::waiters::{Commit, Inner, Verdict};
 use crate::api;
-use crate::sync::{Base, Change, DatasetState, Landed, Listing, Remote, Shown, Step, Ticket};
+use crate::sync::{Base, Change, DatasetState, Listing, Remote, Shown, Step, Ticket};
 use crate::wire::datasets::DeleteDataset;
 use crate::wire::names::{DatasetName, IdentityId, RecordKey};
 use crate::wire::records::{ListRecords, RecordPatch, UpdateRecords, UpdateRecordsBody};
@@ -39,40 +39,14 @@ pub struct Record {
     pub base: Base,
 }
 
-/// A change that was not made.
-#[derive(Clone, Debug)]
-pub struct Commit {
-    pub error: Error,
-    /// Set if the change may still turn out to have been made: ask [`Dataset::outcome`] again
-    /// before making it anew.
-    pub ticket: Option<Ticket>,
-}
-
-type Verdict = Result<Vec<Landed>, Commit>;
-
-#[derive(Debug, Default)]
-struct Inner {
-    state: DatasetState,
-    running: bool,
-    lists_begun: u64,
-    /// Who waits for which listing, counted as `lists_begun` is.
-    list_waiters: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
-    listing: bool,
-    waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
-    /// Outcomes that came when nobody waited any more.
-    outcomes: HashMap<Ticket, Verdict>,
-    /// Who waits for the dataset to be deleted.
-    deletions: Vec<oneshot::Sender<Result<(), Error>>>,
-    /// Tickets whose outcome nobody will ask for.
-    forgotten: HashSet<Ticket>,
-}
-
 /// A dataset of an identity.
 #[derive(Debug)]
 pub struct Dataset {
     identity: Arc<Identity>,
     name: DatasetName,
     inner: Mutex<Inner>,
+    /// Ends a pause of the task that makes the exchanges.
+    wake: tokio::sync::Notify,
 }
 
 impl Dataset {
@@ -86,6 +60,7 @@ impl Dataset {
             identity,
             name,
             inner: Mutex::new(inner),
+            wake: tokio::sync::Notify::new(),
         })
     }
 
@@ -303,7 +278,9 @@ impl Dataset {
     }
 
     fn start(self: &Arc<Self>, inner: &mut Inner) {
-        if !inner.running {
+        if inner.running {
+            self.wake.notify_one();
+        } else {
             inner.running = true;
             let running = Running(self.clone());
             tokio::spawn(async move { running.0.run().await });
@@ -315,10 +292,19 @@ impl Dataset {
         loop {
             match self.next_step() {
                 Step::List { since } => self.list(since).await,
-                Step::Update { patches, token } => {
-                    if self.update(patches, token).await == Sent::Again {
+                Step::Update { patches, token } => match self.update(patches, token).await {
+                    Sent::Answered => again = 0,
+                    Sent::Again => {
                         again += 1;
-                        tokio::time::sleep(self.store().client().pause(again)).await;
+                        let until = Instant::now() + self.store().client().pause(again);
+                        lock(&self.inner).state.hold_updates(until);
+                    }
+                },
+                Step::Wait { until } => {
+                    // Whoever wants a listing meanwhile wakes it.
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until.into()) => {}
+                        () = self.wake.notified() => {}
                     }
                 }
                 Step::Delete => self.make_deletion().await,
@@ -340,7 +326,7 @@ impl Dataset {
                 inner.lists_begun += 1;
                 inner.listing = true;
             }
-            Step::Update { .. } | Step::Delete | Step::RefuseDeletion => {}
+            Step::Update { .. } | Step::Delete | Step::RefuseDeletion | Step::Wait { .. } => {}
         }
         step
     }
@@ -523,68 +509,5 @@ fn gone() -> Commit {
     Commit {
         error: ErrorKind::Failed.into(),
         ticket: None,
-    }
-}
-
-impl Inner {
-    /// Hands outcomes to those who wait; an outcome nobody waits for is kept until it is asked
-    /// for.
-    fn deliver(&mut self) {
-        for (ticket, outcome) in self.state.take_settled() {
-            let verdict = outcome.map_err(|refusal| Commit {
-                error: refusal.into(),
-                ticket: None,
-            });
-            let unsent = match self.waiters.remove(&ticket) {
-                Some(waiter) => waiter.send(verdict).err(),
-                None => Some(verdict),
-            };
-            if self.forgotten.remove(&ticket) {
-                continue;
-            }
-            if let Some(verdict) = unsent {
-                self.outcomes.insert(ticket, verdict);
-            }
-        }
-    }
-
-    fn resolve_lists(&mut self, done: u64, result: &Result<(), Error>) {
-        for (wanted, waiter) in std::mem::take(&mut self.list_waiters) {
-            if wanted <= done {
-                // One who gave up is not told.
-                let _ = waiter.send(result.clone());
-            } else {
-                self.list_waiters.push((wanted, waiter));
-            }
-        }
-    }
-
-    fn resolve_deletions(&mut self, result: &Result<(), Error>) {
-        for waiter in self.deletions.drain(..) {
-            let _ = waiter.send(result.clone());
-        }
-    }
-
-    /// The service cannot be asked: everybody who waits is told so.
-    fn fail(&mut self, error: Error) {
-        self.resolve_lists(u64::MAX, &Err(error.clone()));
-        self.state.cancel_deletion();
-        self.resolve_deletions(&Err(error.clone()));
-        for ticket in self.state.awaited() {
-            let undecided = !self.state.abandon(ticket);
-            let commit = Commit {
-                error: error.clone(),
-                ticket: undecided.then_some(ticket),
-            };
-            match self.waiters.remove(&ticket) {
-                Some(waiter) => {
-                    let _ = waiter.send(Err(commit));
-                }
-                // It was submitted, and is asked for in a moment.
-                None => {
-                    self.outcomes.insert(ticket, Err(commit));
-                }
-            }
-        }
     }
 }

@@ -7,8 +7,10 @@ mod cache;
 mod dataset;
 mod error;
 mod identity;
+mod waiters;
 
 pub use cache::{Page, Store, StoreOptions};
-pub use dataset::{Commit, Dataset, Freshness, Record};
+pub use dataset::{Dataset, Freshness, Record};
 pub use error::{Error, ErrorKind};
 pub use identity::{DatasetEntry, Identity};
+pub use waiters::Commit;

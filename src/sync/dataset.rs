@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Batch, Group, Planned, plan_group};
 use super::change::{Base, Change, Shown, Ticket};
 use super::conflict::Refusal;
+use super::exchange::{Landed, Listing, Outcome, Step};
 use super::remote::{Evidence, Remote, evidence};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::names::RecordKey;
@@ -19,49 +20,6 @@ use crate::wire::timestamp::Timestamp;
 const MAX_ATTEMPTS: u32 = 10;
 /// How old a session token may be when it is used; its life on the service is not documented.
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
-
-/// All pages of one ListRecords.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// The count that was asked for.
-    pub since: i64,
-    pub exists: bool,
-    pub deleted_after: bool,
-    /// The first page's: a change behind a page already read must show next time.
-    pub sync_count: i64,
-    pub records: Vec<Record>,
-    /// The last page's.
-    pub token: Option<String>,
-}
-
-/// What the driver is to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    List {
-        since: i64,
-    },
-    Update {
-        patches: Vec<RecordPatch>,
-        token: String,
-    },
-    /// Delete the dataset, which was just listed and is empty.
-    Delete,
-    /// Do not delete it: it has records, or changes under way.
-    RefuseDeletion,
-    Idle,
-}
-
-/// A record after a change of it was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Landed {
-    pub key: RecordKey,
-    /// None if the service never had it, which a removal may find.
-    pub record: Option<Remote>,
-    pub base: Base,
-}
-
-/// What became of a group of changes; one `Landed` for each, in their order.
-pub type Outcome = Result<Vec<Landed>, Refusal>;
 
 #[derive(Debug)]
 struct Listed {
@@ -79,6 +37,7 @@ pub struct DatasetState {
     token: Option<(String, Instant)>,
     list_wanted: bool,
     delete_wanted: bool,
+    updates_held: Option<Instant>,
     staged: VecDeque<Group>,
     in_flight: Option<Batch>,
     settled: Vec<(Ticket, Outcome)>,
@@ -221,7 +180,7 @@ impl DatasetState {
         let Some(at) = self.position(ticket) else {
             return false;
         };
-        if in_flight || self.staged[at].unsure {
+        if in_flight || !self.staged[at].lost.is_empty() {
             self.staged[at].awaited = false;
             return false;
         }
@@ -278,6 +237,9 @@ impl DatasetState {
         let usable = |at: Instant| now.saturating_duration_since(at) < TOKEN_LIFE;
         if self.listed.is_none() || !self.token.as_ref().is_some_and(|(_, at)| usable(*at)) {
             return self.list();
+        }
+        if let Some(until) = self.updates_held.filter(|until| now < *until) {
+            return Step::Wait { until };
         }
         let mut batch = self.plan();
         // A cohort that needs no sending makes room for the next.
@@ -479,7 +441,20 @@ impl DatasetState {
 
     /// The update did not leave this machine.
     pub fn handle_not_sent(&mut self) {
-        self.in_flight = None;
+        let Some(batch) = self.in_flight.take() else {
+            return;
+        };
+        for (ticket, _) in batch.groups {
+            let at = self.position(ticket);
+            if at.is_some_and(|at| self.staged[at].lost.is_empty()) {
+                self.settle_unless_awaited(ticket, Refusal::Lost);
+            }
+        }
+    }
+
+    /// Has updates wait until then; listings do not.
+    pub fn hold_updates(&mut self, until: Instant) {
+        self.updates_held = Some(until);
     }
 
     /// The dataset was deleted by this mount.

@@ -7,9 +7,11 @@ pub mod batch;
 pub mod change;
 pub mod conflict;
 pub mod dataset;
+pub mod exchange;
 pub mod remote;
 
 pub use change::{Base, Change, Kind, Shown, Ticket};
 pub use conflict::Refusal;
-pub use dataset::{DatasetState, Landed, Listing, Outcome, Step};
+pub use dataset::DatasetState;
+pub use exchange::{Landed, Listing, Outcome, Step};
 pub use remote::Remote;

@@ -392,3 +392,92 @@ fn s07_a_release_does_not_send_what_the_next_writer_has_begun() {
     }
     assert_eq!(count(), before + 300);
 }
+
+#[test]
+fn s09_what_came_behind_a_lost_rename_is_not_taken_for_shown() {
+    let bed = Bed::new();
+    bed.change("data", &[("a", Some("A"))]);
+    let mounted = bed.mount("ttl=60s");
+    let dataset = bed.dataset(&mounted, "data");
+    fs::read(dataset.join("a")).unwrap();
+    bed.forget_calls();
+    bed.trouble("UpdateRecords", Trouble::LoseAnswer, 0, 1);
+    let slow = Trouble::Slow(Duration::from_millis(1000));
+    bed.trouble("ListRecords", slow, 0, 1);
+    std::thread::scope(|scope| {
+        let renamed = scope.spawn(|| fs::rename(dataset.join("a"), dataset.join("b")));
+        bed.wait_for_call("ListRecords");
+        bed.change("data", &[("b", Some("THEIRS"))]);
+        renamed.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read_to_string(dataset.join("b")).unwrap(), "THEIRS");
+    assert_eq!(bed.remote("data", "a"), Some(None));
+}
+
+#[test]
+fn s18_an_append_given_up_is_still_looked_for() {
+    let bed = Bed::new();
+    bed.change("data", &[("log", Some("a\n"))]);
+    let mounted = bed.mount("ttl=60s,timeout=3s");
+    let path = bed.dataset(&mounted, "data").join("log");
+    fs::read(&path).unwrap();
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    let late = Trouble::Late(Duration::from_millis(400));
+    bed.trouble("UpdateRecords", late, 0, 1);
+    let slow = Trouble::Slow(Duration::from_millis(800));
+    bed.trouble("UpdateRecords", slow, 0, 1);
+    bed.trouble("ListRecords", Trouble::Hang, 1, 1);
+    file.write_all(b"x\n").unwrap();
+    assert!(file.sync_all().is_err());
+    bed.calm();
+    let begun = Instant::now();
+    while file.sync_all().is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(15));
+    }
+    assert_eq!(bed.remote("data", "log"), Some(Some("a\nx\n".to_owned())));
+}
+
+#[test]
+fn s17_a_writers_pauses_hold_up_no_reader() {
+    let bed = Bed::new();
+    bed.change("data", &[("a", Some("A")), ("b", Some("B"))]);
+    let mounted = bed.mount("ttl=0,timeout=8s");
+    let dataset = bed.dataset(&mounted, "data");
+    fs::read(dataset.join("a")).unwrap();
+    bed.trouble("UpdateRecords", Trouble::Status(500), 0, usize::MAX);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| rewrite(&dataset.join("a"), "x"));
+        let begun = Instant::now();
+        let mut reads = 0;
+        while begun.elapsed() < Duration::from_secs(6) {
+            fs::read(dataset.join("b")).unwrap();
+            reads += 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Pauses of seconds would leave a handful.
+        assert!(reads > 50, "{reads}");
+        assert!(writer.join().unwrap().is_err());
+    });
+}
+
+#[test]
+fn s21_what_a_last_release_drops_is_counted() {
+    let bed = Bed::new();
+    bed.change("data", &[("a", Some("A"))]);
+    for signal in [None, Some(Signal::SIGTERM)] {
+        let mut mounted = bed.mount("ttl=60s,timeout=1s");
+        let dataset = bed.dataset(&mounted, "data");
+        fs::read(dataset.join("a")).unwrap();
+        bed.trouble("UpdateRecords", Trouble::Hang, 0, usize::MAX);
+        run(&dataset, ": > f");
+        let ended = match signal {
+            None => mounted.unmount(),
+            Some(signal) => {
+                mounted.signal(signal);
+                mounted.wait()
+            }
+        };
+        assert_eq!(ended.code(), Some(1), "{signal:?}: {}", mounted.log());
+        bed.calm();
+    }
+}

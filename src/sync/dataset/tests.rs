@@ -78,3 +78,42 @@ fn a_token_is_used_for_one_push() {
     let late = at + TOKEN_LIFE;
     assert_eq!(state.next_step(late), Step::List { since: 2 });
 }
+
+#[test]
+fn a_group_nobody_waits_for_is_settled_when_its_update_was_not_sent() {
+    let at = Instant::now();
+    let mut state = DatasetState::default();
+    state.handle_listed(listing(0, vec![record(1, None, 1)]), at);
+    let key = RecordKey::new("k").unwrap();
+    let ticket = state.stage(vec![Change {
+        base: state.base(&key),
+        key,
+        kind: Kind::Whole("x".into()),
+        modified: Timestamp::from_millis(5),
+    }]);
+    assert!(matches!(state.next_step(at), Step::Update { .. }));
+    assert!(!state.abandon(ticket));
+    state.handle_not_sent();
+    assert!(!state.is_pending());
+    assert_eq!(state.take_settled(), [(ticket, Err(Refusal::Lost))]);
+}
+
+#[test]
+fn held_updates_let_listings_through() {
+    let at = Instant::now();
+    let mut state = DatasetState::default();
+    state.handle_listed(listing(0, vec![record(1, None, 1)]), at);
+    let key = RecordKey::new("k").unwrap();
+    state.stage(vec![Change {
+        base: state.base(&key),
+        key,
+        kind: Kind::Remove,
+        modified: Timestamp::from_millis(5),
+    }]);
+    let until = at + Duration::from_secs(1);
+    state.hold_updates(until);
+    assert_eq!(state.next_step(at), Step::Wait { until });
+    state.want_list();
+    assert_eq!(state.next_step(at), Step::List { since: 1 });
+    assert!(matches!(state.next_step(until), Step::Update { .. }));
+}

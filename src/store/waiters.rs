@@ -1,0 +1,99 @@
+//! Who waits for what of a dataset, and how they are told.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::sync::oneshot;
+
+use super::error::Error;
+use crate::sync::{DatasetState, Landed, Ticket};
+
+/// A change that was not made.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub error: Error,
+    /// Set if the change may still turn out to have been made: ask [`Dataset::outcome`] again
+    /// before making it anew.
+    pub ticket: Option<Ticket>,
+}
+
+pub(super) type Verdict = Result<Vec<Landed>, Commit>;
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    pub(super) state: DatasetState,
+    pub(super) running: bool,
+    pub(super) lists_begun: u64,
+    /// Who waits for which listing, counted as `lists_begun` is.
+    pub(super) list_waiters: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    pub(super) listing: bool,
+    pub(super) waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
+    /// Outcomes that came when nobody waited any more.
+    pub(super) outcomes: HashMap<Ticket, Verdict>,
+    /// Who waits for the dataset to be deleted.
+    pub(super) deletions: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// Tickets whose outcome nobody will ask for.
+    pub(super) forgotten: HashSet<Ticket>,
+}
+
+impl Inner {
+    /// Hands outcomes to those who wait; an outcome nobody waits for is kept until it is asked
+    /// for.
+    pub(super) fn deliver(&mut self) {
+        for (ticket, outcome) in self.state.take_settled() {
+            let verdict = outcome.map_err(|refusal| Commit {
+                error: refusal.into(),
+                ticket: None,
+            });
+            let unsent = match self.waiters.remove(&ticket) {
+                Some(waiter) => waiter.send(verdict).err(),
+                None => Some(verdict),
+            };
+            if self.forgotten.remove(&ticket) {
+                continue;
+            }
+            if let Some(verdict) = unsent {
+                self.outcomes.insert(ticket, verdict);
+            }
+        }
+    }
+
+    pub(super) fn resolve_lists(&mut self, done: u64, result: &Result<(), Error>) {
+        for (wanted, waiter) in std::mem::take(&mut self.list_waiters) {
+            if wanted <= done {
+                // One who gave up is not told.
+                let _ = waiter.send(result.clone());
+            } else {
+                self.list_waiters.push((wanted, waiter));
+            }
+        }
+    }
+
+    pub(super) fn resolve_deletions(&mut self, result: &Result<(), Error>) {
+        for waiter in self.deletions.drain(..) {
+            let _ = waiter.send(result.clone());
+        }
+    }
+
+    /// The service cannot be asked: everybody who waits is told so.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.resolve_lists(u64::MAX, &Err(error.clone()));
+        self.state.cancel_deletion();
+        self.resolve_deletions(&Err(error.clone()));
+        for ticket in self.state.awaited() {
+            let undecided = !self.state.abandon(ticket);
+            let commit = Commit {
+                error: error.clone(),
+                ticket: undecided.then_some(ticket),
+            };
+            match self.waiters.remove(&ticket) {
+                Some(waiter) => {
+                    let _ = waiter.send(Err(commit));
+                }
+                // It was submitted, and is asked for in a moment.
+                None => {
+                    self.outcomes.insert(ticket, Err(commit));
+                }
+            }
+        }
+    }
+}

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Runtime;
 
 use super::args::DemoArgs;
-use super::local::{LocalService, now};
+use super::local::LocalService;
 use super::options::MountOptions;
 use super::source::{Place, Source};
 use super::tree::Tree;
@@ -34,7 +34,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let runtime = Runtime::new().map_err(Failure::system)?;
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let local = runtime.block_on(LocalService::start(&store, any_port))?;
-    sample::fill(&local.service, now()).map_err(Failure::system)?;
+    sample::fill(&local.service, SystemTime::now().into()).map_err(Failure::system)?;
     let environment = local.environment();
     let source = Source {
         place: Place::Local {

@@ -17,7 +17,6 @@ use crate::server::http;
 use crate::server::service::Service;
 use crate::server::storage::{Storage, StorageError};
 use crate::wire::names::Region;
-use crate::wire::timestamp::Timestamp;
 
 /// The region of a store's first pool, and of a `local:` source that names none.
 const REGION: &str = "us-east-1";
@@ -82,7 +81,7 @@ impl LocalService {
     /// Gives an empty store one pool with one identity, so that there is somewhere to write.
     pub(super) fn furnish(&self) -> Result<(), Failure> {
         self.service
-            .furnish(&default_region(), now())
+            .furnish(&default_region(), SystemTime::now().into())
             .map_err(Failure::system)
     }
 
@@ -145,10 +144,4 @@ async fn open(store: &Path) -> Result<Storage, Failure> {
 
 pub(super) fn default_region() -> Region {
     REGION.parse().expect("a region")
-}
-
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since.map_or(0, |since| since.as_millis());
-    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }

@@ -1,9 +1,8 @@
 //! What `stat` and `df` show.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::inode::Ino;
-use crate::wire::timestamp::Timestamp;
 
 /// A dataset's default quotas, <https://docs.aws.amazon.com/cognito/latest/developerguide/limits.html>.
 const QUOTA_BYTES: u64 = 1024 * 1024;
@@ -105,22 +104,4 @@ impl SpaceUsage {
             used_records: 0,
         }
     }
-}
-
-pub(super) fn to_system_time(timestamp: Timestamp) -> SystemTime {
-    let millis = timestamp.as_millis();
-    let distance = Duration::from_millis(millis.unsigned_abs());
-    let time = match millis < 0 {
-        true => UNIX_EPOCH.checked_sub(distance),
-        false => UNIX_EPOCH.checked_add(distance),
-    };
-    time.unwrap_or(UNIX_EPOCH)
-}
-
-pub(super) fn to_timestamp(time: SystemTime) -> Timestamp {
-    let millis = match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-    };
-    Timestamp::from_millis(millis)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::attr::{Attr, SetAttr, to_timestamp};
+use super::attr::{Attr, SetAttr};
 use super::error::Error;
 use super::inode::{Ino, Inodes};
 use super::lookup::{Entry, FileSystem, Found, Place, check_length};
@@ -193,7 +193,7 @@ impl FileSystem {
         if base.shown != Shown::Absent {
             return Err(Error::Superseded);
         }
-        let now = to_timestamp(SystemTime::now());
+        let now = SystemTime::now().into();
         let mut node = RecordNode::created(dataset, key, base, now);
         node.opens = 1;
         node.writers = u32::from(flags.write);
@@ -362,7 +362,7 @@ impl FileSystem {
                 truncate(&mut inodes, ino, size, true)?;
             }
             if let Some(modified) = wanted.modified {
-                date(&mut inodes, ino, to_timestamp(modified))?;
+                date(&mut inodes, ino, modified.into())?;
             }
             // Nobody's release may drop this before it is sent.
             record_of(&mut inodes, ino)?.opens += 1;

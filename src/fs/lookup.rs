@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::attr::{Attr, AttrOptions, FileType, SpaceUsage, to_system_time};
+use super::attr::{Attr, AttrOptions, FileType, SpaceUsage};
 use super::directory::DirHandle;
 use super::error::Error;
 use super::file::FileHandle;
@@ -374,7 +374,7 @@ impl FileSystem {
                 (FileType::Directory, 0, self.started, self.started)
             }
             NodeKind::Dataset(dataset) => {
-                let modified = dataset.modified.map_or(self.started, to_system_time);
+                let modified = dataset.modified.map_or(self.started, Into::into);
                 (FileType::Directory, 0, modified, modified)
             }
             NodeKind::Record(record) => {
@@ -383,7 +383,7 @@ impl FileSystem {
                     Some(unsent) => unsent.modified.max(record.changed),
                     None => record.changed,
                 };
-                let times = (to_system_time(modified), to_system_time(changed));
+                let times = (modified.into(), changed.into());
                 (FileType::Regular, size, times.0, times.1)
             }
         };

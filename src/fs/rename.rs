@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::attr::to_timestamp;
 use super::error::Error;
 use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
@@ -64,7 +63,7 @@ impl FileSystem {
                 key: id.2.clone(),
                 base,
                 kind: Kind::Remove,
-                modified: to_timestamp(SystemTime::now()),
+                modified: SystemTime::now().into(),
             };
             (id, sent.then_some(change))
         };

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use super::attr::to_timestamp;
 use super::error::Error;
 use super::file::record_of;
 use super::inode::{Ino, Inodes};
@@ -138,7 +137,7 @@ impl Unsent {
 
     /// It was changed just now.
     pub(super) fn touch(&mut self) {
-        self.modified = to_timestamp(SystemTime::now());
+        self.modified = SystemTime::now().into();
         self.dated = false;
         self.flushable = true;
         self.generation += 1;

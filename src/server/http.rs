@@ -227,7 +227,7 @@ impl Exchange {
     }
 
     fn run(service: &Service, parts: &Parts, body: &[u8]) -> Self {
-        let now = now();
+        let now = SystemTime::now().into();
         let target = identity_target(parts);
         let mut exchange = Self {
             operation: "-",
@@ -348,10 +348,4 @@ fn authenticate(
         body,
     };
     auth::caller(service, request, api, now)
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since.map_or(0, |since| since.as_millis());
-    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }

@@ -208,11 +208,6 @@ impl DatasetState {
         awaited.map(|group| group.ticket).collect()
     }
 
-    /// Returns whether anything waits to be sent, or was sent without an answer.
-    pub fn is_pending(&self) -> bool {
-        !self.staged.is_empty()
-    }
-
     /// Takes the outcomes that have come.
     pub fn take_settled(&mut self) -> Vec<(Ticket, Outcome)> {
         std::mem::take(&mut self.settled)

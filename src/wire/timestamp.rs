@@ -1,5 +1,7 @@
 //! Instants as the service writes them: epoch seconds, a JSON number with up to three decimals.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -17,6 +19,29 @@ impl Timestamp {
     /// Returns milliseconds since the epoch.
     pub fn as_millis(self) -> i64 {
         self.0
+    }
+}
+
+/// Cuts to whole milliseconds.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = |distance: Duration| i64::try_from(distance.as_millis()).unwrap_or(i64::MAX);
+        Self(match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => millis(since),
+            Err(before) => -millis(before.duration()),
+        })
+    }
+}
+
+/// One that no clock can show is the epoch.
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        let distance = Duration::from_millis(timestamp.0.unsigned_abs());
+        let time = match timestamp.0 < 0 {
+            true => UNIX_EPOCH.checked_sub(distance),
+            false => UNIX_EPOCH.checked_add(distance),
+        };
+        time.unwrap_or(UNIX_EPOCH)
     }
 }
 
@@ -91,5 +116,15 @@ mod tests {
         assert_eq!(json, "1412974057.051");
         let json = serde_json::to_string(&Timestamp::from_millis(-1_500)).unwrap();
         assert_eq!(json, "-1.500");
+    }
+
+    #[test]
+    fn system_times_keep_their_milliseconds() {
+        for millis in [0, 1, -1, 1_412_974_057_151, -62_135_596_800_000] {
+            let timestamp = Timestamp::from_millis(millis);
+            assert_eq!(Timestamp::from(SystemTime::from(timestamp)), timestamp);
+        }
+        let between = UNIX_EPOCH + Duration::from_micros(1_999);
+        assert_eq!(Timestamp::from(between).as_millis(), 1);
     }
 }

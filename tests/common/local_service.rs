@@ -27,8 +27,7 @@ pub struct LocalService {
 }
 
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Timestamp::from_millis(i64::try_from(since.unwrap().as_millis()).unwrap())
+    SystemTime::now().into()
 }
 
 pub fn ids() -> (PoolId, IdentityId) {

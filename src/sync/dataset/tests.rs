@@ -94,7 +94,7 @@ fn a_group_nobody_waits_for_is_settled_when_its_update_was_not_sent() {
     assert!(matches!(state.next_step(at), Step::Update { .. }));
     assert!(!state.abandon(ticket));
     state.handle_not_sent();
-    assert!(!state.is_pending());
+    assert!(!state.has(ticket));
     assert_eq!(state.take_settled(), [(ticket, Err(Refusal::Lost))]);
 }
 

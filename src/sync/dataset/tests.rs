@@ -117,3 +117,20 @@ fn held_updates_let_listings_through() {
     assert_eq!(state.next_step(at), Step::List { since: 1 });
     assert!(matches!(state.next_step(until), Step::Update { .. }));
 }
+
+#[test]
+fn s03_a_dataset_that_is_not_there_any_more_was_deleted_whatever_the_flag_says() {
+    let at = Instant::now();
+    let key = RecordKey::new("k").unwrap();
+    let mut state = DatasetState::default();
+    state.handle_listed(listing(0, vec![record(1, None, 1)]), at);
+    let shown = state.base(&key);
+    let gone = Listing {
+        exists: false,
+        sync_count: 0,
+        ..listing(1, Vec::new())
+    };
+    state.handle_listed(gone, at);
+    assert!(!state.exists() && state.record(&key).is_none());
+    assert_ne!(state.base(&key).life, shown.life);
+}

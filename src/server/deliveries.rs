@@ -1,12 +1,13 @@
 //! What goes out of the service by itself: records of a stream and push notifications. Here they
 //! go into a file, one JSON object a line, where a developer or a test can see them.
 //!
-//! Invariant: a line is written after its change is durable, whole or not at all, and a file that
-//! cannot be written fails no call. The file is readable by its owner only.
+//! Invariant: a line is in the store's outbox, written with its change, until it is durable in the
+//! file. After a crash it may be there twice, with the same id. A file that cannot be written fails
+//! no call. It is readable by its owner only.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +19,12 @@ use crate::wire::records::{PatchOp, Record};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
-/// One line of the file.
+use super::storage::{Storage, StorageError, Tx};
+
+/// Lines written at a time.
+const PAGE: i64 = 64;
+
+/// One line of the file, which begins with its id.
 #[derive(Debug, Serialize)]
 #[serde(
     tag = "type",
@@ -119,32 +125,73 @@ impl Deliveries {
         path.into()
     }
 
-    /// Appends lines, in one write.
-    pub(super) fn append(&self, deliveries: &[Delivery]) -> io::Result<()> {
-        let Some(path) = self.path.as_ref().filter(|_| !deliveries.is_empty()) else {
+    /// Keeps what is to be sent, in the transaction of its change.
+    pub(super) fn post(&self, tx: &Tx<'_>, deliveries: &[Delivery]) -> Result<(), StorageError> {
+        if self.path.is_none() {
+            return Ok(());
+        }
+        for delivery in deliveries {
+            let json = serde_json::to_string(delivery)
+                .map_err(|error| StorageError::Damaged(error.to_string()))?;
+            tx.post(&json)?;
+        }
+        Ok(())
+    }
+
+    /// Appends all that was posted and is committed. What cannot be written stays for the next
+    /// time.
+    pub(super) fn send(&self, storage: &Storage) -> Result<(), StorageError> {
+        let Some(path) = &self.path else {
             return Ok(());
         };
-        let mut lines = Vec::new();
-        for delivery in deliveries {
-            serde_json::to_writer(&mut lines, delivery)?;
-            lines.push(b'\n');
-        }
         let mut open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = match open.take() {
-            Some(file) => file,
-            None => open_private(path)?,
-        };
-        // A file that failed is opened again next time.
-        file.write_all(&lines)?;
-        *open = Some(file);
-        Ok(())
+        loop {
+            let posted = storage.read(|tx| tx.outbox(PAGE))?;
+            let Some((last, _)) = posted.last() else {
+                return Ok(());
+            };
+            let lines: String = posted.iter().map(|(id, json)| line(*id, json)).collect();
+            // A file that failed is opened again next time.
+            let appended = append(open.take(), path, lines.as_bytes());
+            *open = Some(appended.map_err(|source| StorageError::File {
+                path: path.clone(),
+                source,
+            })?);
+            storage.write(|tx| tx.clear_outbox(*last))?;
+        }
     }
 }
 
+/// Returns an object as a line, with its id before its other fields.
+fn line(id: i64, json: &str) -> String {
+    let rest = json.strip_prefix('{').unwrap_or(json);
+    format!("{{\"id\":{id},{rest}\n")
+}
+
+/// Appends lines durably.
+fn append(open: Option<File>, path: &Path, lines: &[u8]) -> io::Result<File> {
+    let mut file = match open {
+        Some(file) => file,
+        None => open_private(path)?,
+    };
+    file.write_all(lines)?;
+    file.sync_data()?;
+    Ok(file)
+}
+
+/// Opens the file to append to it. A last line that a crash has torn is ended; it comes again.
 fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let file = options.append(true).create(true).mode(0o600).open(path)?;
+    options.read(true).append(true).create(true).mode(0o600);
+    let mut file = options.open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
+    let mut last = [b'\n'];
+    if let Some(end) = file.metadata()?.len().checked_sub(1) {
+        file.read_exact_at(&mut last, end)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
     Ok(file)
 }
 
@@ -166,29 +213,61 @@ mod tests {
         }
     }
 
+    fn post(deliveries: &Deliveries, storage: &Storage, count: usize) {
+        let posted: Vec<_> = (0..count).map(|_| push()).collect();
+        storage.write(|tx| deliveries.post(tx, &posted)).unwrap();
+    }
+
+    fn left(storage: &Storage) -> usize {
+        storage.read(|tx| tx.outbox(1000)).unwrap().len()
+    }
+
     #[test]
     fn lines_are_private_and_appended() {
         let directory = tempfile::tempdir().unwrap();
+        let storage = Storage::in_memory().unwrap();
         let path = Deliveries::beside(&directory.path().join("store"));
         assert_eq!(path.file_name().unwrap(), "store.events.jsonl");
         let deliveries = Deliveries::new(Some(path.clone()));
-        deliveries.append(&[]).unwrap();
+        deliveries.send(&storage).unwrap();
         assert!(!path.exists());
-        std::fs::write(&path, "old\n").unwrap();
+        std::fs::write(&path, "torn").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        deliveries.append(&[push(), push()]).unwrap();
-        deliveries.append(&[push()]).unwrap();
+        post(&deliveries, &storage, 2);
+        deliveries.send(&storage).unwrap();
+        post(&deliveries, &storage, 1);
+        deliveries.send(&storage).unwrap();
+        assert_eq!(left(&storage), 0);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!((lines.len(), lines[0]), (4, "old"));
+        assert_eq!((lines.len(), lines[0]), (4, "torn"));
         assert_eq!(
             lines[3],
-            r#"{"type":"push","deviceId":"d","platform":"APNS_SANDBOX","message":{"source":"cognito-sync","identityPoolId":"us-east-1:ab","identityId":"us-east-1:cd","datasetName":"settings","syncCount":3}}"#
+            r#"{"id":3,"type":"push","deviceId":"d","platform":"APNS_SANDBOX","message":{"source":"cognito-sync","identityPoolId":"us-east-1:ab","identityId":"us-east-1:cd","datasetName":"settings","syncCount":3}}"#
         );
-        let nowhere = Deliveries::new(Some(directory.path().to_owned()));
-        assert!(nowhere.append(&[push()]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Storage::in_memory().unwrap();
+        let path = directory.path().join("events");
+        std::fs::create_dir(&path).unwrap();
+        let deliveries = Deliveries::new(Some(path.clone()));
+        let count = PAGE as usize + 1;
+        post(&deliveries, &storage, count);
+        assert!(deliveries.send(&storage).is_err());
+        assert_eq!(left(&storage), count);
+        std::fs::remove_dir(&path).unwrap();
+        deliveries.send(&storage).unwrap();
+        assert_eq!(left(&storage), 0);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), count);
+        let nowhere = Deliveries::new(None);
+        post(&nowhere, &storage, 1);
+        assert_eq!(left(&storage), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::wire::fault::{Code, Fault};
 use crate::wire::identity::IdentityCall;
 use crate::wire::operation::Call;
 
@@ -21,8 +22,10 @@ A fault is KIND[@OPERATION][,p=PROBABILITY][,n=COUNT]. Without OPERATION, as the
 befalls every call; with p= only some (0 to 1), with n= at most so many. KIND is one of
   latency=TIME   answer later by TIME, such as 200ms or 2s
   jitter=TIME    answer later by a random time of up to TIME
-  429            TooManyRequestsException, nothing is applied
-  500            InternalErrorException, nothing is applied
+  ERROR          any error of the API by its name, such as ConcurrentModificationException;
+                 nothing is applied
+  429            TooManyRequestsException
+  500            InternalErrorException
   reset-before   close the connection, nothing is applied
   reset-after    apply the call, then close the connection
   torn           apply the call, then break off within the answer
@@ -42,7 +45,7 @@ pub struct Rule {
     left: Option<AtomicU64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Latency(Duration),
     Jitter(Duration),
@@ -50,10 +53,10 @@ enum Kind {
 }
 
 /// What happens to a call instead of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    Throttle,
-    Fail,
+    /// Another answer, and nothing is applied.
+    Refuse(Fault),
     ResetBefore,
     ResetAfter,
     Torn,
@@ -114,18 +117,25 @@ impl FromStr for Rule {
 
 fn read_kind(text: &str) -> Option<Kind> {
     Some(match text {
-        "429" => Kind::Trouble(Trouble::Throttle),
-        "500" => Kind::Trouble(Trouble::Fail),
+        "429" => refuse(Code::TooManyRequests),
+        "500" => refuse(Code::InternalError),
         "reset-before" => Kind::Trouble(Trouble::ResetBefore),
         "reset-after" => Kind::Trouble(Trouble::ResetAfter),
         "torn" => Kind::Trouble(Trouble::Torn),
         "hang" => Kind::Trouble(Trouble::Hang),
-        _ => match text.split_once('=')? {
-            ("latency", time) => Kind::Latency(read_time(time)?),
-            ("jitter", time) => Kind::Jitter(read_time(time)?),
-            _ => return None,
+        _ => match text.split_once('=') {
+            Some(("latency", time)) => Kind::Latency(read_time(time)?),
+            Some(("jitter", time)) => Kind::Jitter(read_time(time)?),
+            _ => refuse(Code::documented(text)?),
         },
     })
+}
+
+fn refuse(code: Code) -> Kind {
+    Kind::Trouble(Trouble::Refuse(Fault::new(
+        code,
+        "a fault that was asked for",
+    )))
 }
 
 /// Reads `200ms` or `2s`, of at most an hour.
@@ -203,12 +213,12 @@ impl Faults {
         }
         let operation = operation();
         for rule in self.given.iter().chain(more) {
-            match rule.kind {
+            match &rule.kind {
                 Kind::Trouble(_) if plan.trouble.is_some() => {}
                 _ if !rule.strikes(&operation) => {}
-                Kind::Latency(time) => plan.delay += time,
+                Kind::Latency(time) => plan.delay += *time,
                 Kind::Jitter(time) => plan.delay += time.mul_f64(lot()),
-                Kind::Trouble(trouble) => plan.trouble = Some(trouble),
+                Kind::Trouble(trouble) => plan.trouble = Some(trouble.clone()),
             }
         }
         plan
@@ -267,6 +277,8 @@ mod tests {
             "reset-after,n=1",
             "torn,p=0",
             "hang,p=1",
+            "ConcurrentModificationException@UpdateRecords,n=1",
+            "ExternalServiceException@GetId",
         ] {
             assert!(good.parse::<Rule>().is_ok(), "{good}");
         }
@@ -278,6 +290,9 @@ mod tests {
             "latency=-1s",
             "latency=3601s",
             "404",
+            "Exception",
+            "concurrentmodificationexception",
+            "ConcurrentModificationException=1",
             "429@",
             "429,p=2",
             "429,p=-1",
@@ -288,6 +303,13 @@ mod tests {
             "hang=1s",
         ] {
             assert!(bad.parse::<Rule>().is_err(), "{bad}");
+        }
+    }
+
+    fn refused(code: Code) -> Option<Trouble> {
+        match refuse(code) {
+            Kind::Trouble(trouble) => Some(trouble),
+            _ => None,
         }
     }
 
@@ -303,7 +325,7 @@ mod tests {
             let Plan { delay, trouble } = faults.plan(|| operation.to_owned());
             (delay.as_secs(), trouble)
         };
-        assert_eq!(plan("GetId"), (2, Some(Trouble::Throttle)));
+        assert_eq!(plan("GetId"), (2, refused(Code::TooManyRequests)));
         assert_eq!(plan("ListRecords"), (3, Some(Trouble::Hang)));
         assert_eq!(plan("GetId"), (2, Some(Trouble::Hang)));
         assert_eq!(plan("GetId"), (2, None));
@@ -328,9 +350,9 @@ mod tests {
         let trouble = || faults.plan(|| "A".to_owned()).trouble;
         assert_eq!(trouble(), None);
         std::fs::write(&path, "# none\n\n500 # all\n").unwrap();
-        assert_eq!(trouble(), Some(Trouble::Fail));
+        assert_eq!(trouble(), refused(Code::InternalError));
         std::fs::write(&path, "nonsense").unwrap();
-        assert_eq!(trouble(), Some(Trouble::Fail));
+        assert_eq!(trouble(), refused(Code::InternalError));
         std::fs::write(&path, "hang").unwrap();
         assert_eq!(trouble(), Some(Trouble::Hang));
         std::fs::remove_file(&path).unwrap();

@@ -3,7 +3,7 @@
 //! Invariant: every HTTP request gets an answer in the service's own form, whatever is in it. Logged are the operation, the status and the time, nothing of what was sent.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
@@ -16,9 +16,10 @@ use futures_util::StreamExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::wire::bulk_publish::BulkPublish;
 use crate::wire::fault::{Code, Fault};
 use crate::wire::identity::IdentityCall;
-use crate::wire::operation::{Call, Service as Api};
+use crate::wire::operation::{Call, Operation, Service as Api};
 use crate::wire::sigv4::Signable;
 use crate::wire::timestamp::Timestamp;
 
@@ -63,6 +64,7 @@ pub async fn serve_with_faults(
             format!("the local service listens on loopback only, not on {address}"),
         ));
     }
+    go_on(Arc::downgrade(&service));
     let (end, ended) = watch::channel(());
     let served = Served {
         service,
@@ -106,6 +108,22 @@ pub fn router(service: Arc<Service>) -> Router {
     })
 }
 
+/// Does in the background what the service has left for later, as long as it is there.
+fn go_on(service: Weak<Service>) {
+    let piece = move || {
+        let service = service.upgrade()?;
+        let more = service.go_on(SystemTime::now().into());
+        Some(more.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "what was left for later cannot be done");
+            false
+        }))
+    };
+    tokio::spawn(async move {
+        while let Ok(Some(true)) = tokio::task::spawn_blocking(piece.clone()).await {}
+    });
+}
+
 fn routes(served: Served) -> Router {
     Router::new().fallback(answer).with_state(served)
 }
@@ -121,27 +139,23 @@ async fn answer(State(mut served): State<Served>, request: Request) -> Response 
     if !plan.delay.is_zero() {
         served.wait(plan.delay).await;
     }
-    match plan.trouble {
-        Some(Trouble::Throttle) => {
-            let fault = Fault::new(Code::TooManyRequests, "a fault that was asked for");
-            return Exchange::failed(fault).finish(started);
-        }
-        Some(Trouble::Fail) => {
-            let fault = Fault::new(Code::InternalError, "a fault that was asked for");
-            return Exchange::failed(fault).finish(started);
-        }
+    let after = match plan.trouble {
+        Some(Trouble::Refuse(fault)) => return Exchange::failed(fault).finish(started),
         Some(Trouble::ResetBefore) => return broken(Bytes::new()),
         Some(Trouble::Hang) => {
             served.wait(Duration::MAX).await;
             return broken(Bytes::new());
         }
-        Some(Trouble::ResetAfter | Trouble::Torn) | None => {}
-    }
+        after => after,
+    };
     let service = served.service.clone();
     let exchange = tokio::task::spawn_blocking(move || Exchange::run(&service, &parts, &body))
         .await
         .unwrap_or_else(|_| Exchange::failed(Fault::new(Code::InternalError, "it panicked")));
-    match (plan.trouble, &exchange.answer) {
+    if exchange.operation == BulkPublish::NAME && exchange.answer.is_ok() {
+        go_on(Arc::downgrade(&served.service));
+    }
+    match (after, &exchange.answer) {
         (Some(Trouble::ResetAfter), _) => broken(Bytes::new()),
         (Some(Trouble::Torn), Ok(body)) => broken(Bytes::copy_from_slice(&body[..body.len() / 2])),
         _ => exchange.finish(started),

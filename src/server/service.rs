@@ -17,9 +17,7 @@ mod tokens;
 mod trigger;
 mod usage;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use url::Url;
@@ -126,8 +124,6 @@ pub struct Service {
     tokens: SessionTokens,
     lifetimes: Lifetimes,
     deliveries: Deliveries,
-    /// The pools whose bulk publish runs.
-    publishing: Mutex<HashSet<PoolId>>,
     /// What is called for pools that have no function of their own.
     sync_trigger: Option<Url>,
 }
@@ -143,7 +139,6 @@ impl Service {
             deliveries: Deliveries::new(storage.path().map(Deliveries::beside)),
             storage,
             lifetimes,
-            publishing: Mutex::default(),
             sync_trigger: None,
         }
     }
@@ -246,6 +241,13 @@ impl Service {
                 json(&self.get_credentials_for_identity(call, now)?)
             }
         }
+    }
+
+    /// Does a piece of what was begun and left for later: deliveries that a crash held up, bulk
+    /// publishes. Returns whether there may be more.
+    pub fn go_on(&self, now: Timestamp) -> Result<bool, StorageError> {
+        let is_stream_written = self.deliver();
+        self.publish_more(is_stream_written, now)
     }
 
     /// Returns the credentials that may call everything, in every region.

@@ -1,20 +1,24 @@
 //! The store: one SQLite file, opened by one process.
 //!
-//! Invariant: what a transaction has committed survives `kill -9` and a power cut, and the file is
+//! Invariant: what a write has returned from survives `kill -9` and a power cut, and the file is
 //! readable by its owner only. Keys, values and listings are read page by page.
 
 mod datasets;
 mod devices;
 mod identities;
+mod outbox;
+mod readers;
 mod records;
 mod schema;
 mod settings;
+mod writer;
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -23,7 +27,10 @@ use crate::wire::fault::{Code, Fault};
 
 pub(super) use datasets::StoredDataset;
 pub(super) use identities::StoredCredentials;
+pub(super) use outbox::StoredPublish;
+use readers::Readers;
 pub(super) use records::RecordHead;
+use writer::Writer;
 
 /// Bytes of SQLite's smallest page. It would take a shorter file for an empty one, and overwrite it.
 const SMALLEST_DATABASE: u64 = 512;
@@ -47,6 +54,8 @@ pub enum StorageError {
     Damaged(String),
     #[error("the store failed")]
     Database(#[from] rusqlite::Error),
+    #[error("the store could not be written: {0}")]
+    NotCommitted(String),
     #[error("no random numbers")]
     Random(#[from] getrandom::Error),
 }
@@ -79,14 +88,20 @@ impl std::fmt::Debug for DeveloperCredentials {
 
 /// The open store.
 pub struct Storage {
-    connection: Mutex<Connection>,
-    /// None in memory.
-    path: Option<PathBuf>,
+    writer: Writer,
+    /// None in memory, where the writer reads too.
+    file: Option<StoreFile>,
     developer: DeveloperCredentials,
     token_secret: Vec<u8>,
 }
 
-/// A transaction, or a read that no transaction interrupts. Its methods are in the submodules.
+struct StoreFile {
+    path: PathBuf,
+    readers: Readers,
+    _claim: Claim,
+}
+
+/// A transaction, or a read of one moment. Its methods are in the submodules.
 pub(super) struct Tx<'a>(&'a Connection);
 
 impl Storage {
@@ -110,17 +125,19 @@ impl Storage {
             return Err(StorageError::NotAStore(path.to_owned()));
         }
 
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = Connection::open_with_flags(path, flags).map_err(StorageError::from);
-        let mut storage = open
-            .and_then(|connection| Self::prepare(connection, path))
-            .map_err(|error| explain(error, path))?;
-        storage.path = Some(path.to_owned());
+        let claim = Claim::new(path)?;
+        let storage = connect(path).and_then(|connection| Self::prepare(connection, path));
+        let mut storage = storage.map_err(|error| explain(error, path))?;
         // Not before it is known to be a store, and SQLite gives its WAL the same mode.
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(file_error)?;
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(file_error)?;
+        storage.file = Some(StoreFile {
+            path: path.to_owned(),
+            readers: Readers::open(path)?,
+            _claim: claim,
+        });
         Ok(storage)
     }
 
@@ -130,15 +147,12 @@ impl Storage {
     }
 
     fn prepare(mut connection: Connection, path: &Path) -> Result<Self, StorageError> {
-        connection.busy_timeout(Duration::ZERO)?;
-        connection.set_prepared_statement_cache_capacity(64);
-        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
         schema::check(&connection, path)?;
         connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
         let (developer, token_secret) = schema::create_or_read(&mut connection)?;
         Ok(Self {
-            connection: Mutex::new(connection),
-            path: None,
+            writer: Writer::new(connection),
+            file: None,
             developer,
             token_secret,
         })
@@ -151,28 +165,30 @@ impl Storage {
 
     /// Returns the store's file, unless it is in memory.
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.file.as_ref().map(|file| file.path.as_path())
     }
 
     pub(super) fn token_secret(&self) -> &[u8] {
         &self.token_secret
     }
 
-    /// Reads; no transaction runs meanwhile.
-    pub(super) fn read<T, E>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
-        work(&Tx(&self.lock()))
+    /// Reads what was committed.
+    pub(super) fn read<T, E: From<StorageError>>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match &self.file {
+            Some(file) if !self.writer.is_held() => file.readers.read(work),
+            _ => self.writer.read(work),
+        }
     }
 
-    /// Runs a transaction: all of it is on disk when this returns, or nothing of it.
+    /// Writes: all of it is on disk when this returns, or nothing of it.
     pub(super) fn write<T, E: From<StorageError>>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut connection = self.lock();
-        let savepoint = connection.savepoint().map_err(StorageError::from)?;
-        let answer = work(&Tx(&savepoint))?;
-        savepoint.commit().map_err(StorageError::from)?;
-        Ok(answer)
+        self.writer.write(work)
     }
 
     /// Makes one transaction of all that `setup` writes, through any method of the service.
@@ -181,27 +197,45 @@ impl Storage {
         &self,
         setup: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let run = |sql: &str| self.lock().execute_batch(sql).map_err(StorageError::from);
-        run("BEGIN IMMEDIATE")?;
-        let answer = setup().and_then(|answer| {
-            run("COMMIT")?;
-            Ok(answer)
-        });
-        if answer.is_err()
-            && let Err(error) = run("ROLLBACK")
-        {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the store cannot be rolled back");
-        }
-        answer
+        self.writer.together(setup)
     }
+}
 
-    /// A panic in a transaction has rolled it back, so a poisoned lock guards nothing broken.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+/// The files that this process has open, by device and inode.
+static CLAIMED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+/// A file that nobody else in this process may open. SQLite keeps out other processes only.
+struct Claim((u64, u64));
+
+impl Claim {
+    fn new(path: &Path) -> Result<Self, StorageError> {
+        let file = path.metadata().map_err(|source| StorageError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let id = (file.dev(), file.ino());
+        let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+        match claimed.insert(id) {
+            true => Ok(Self(id)),
+            false => Err(StorageError::InUse(path.to_owned())),
+        }
     }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.remove(&self.0);
+    }
+}
+
+/// Opens a connection that shares the file with others of this process, and with no other process.
+fn connect(path: &Path) -> Result<Connection, StorageError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, c"unix-excl")?;
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
 }
 
 /// Makes an empty file if there is none. One that is there is not opened: closing it again would

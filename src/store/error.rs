@@ -132,10 +132,13 @@ fn fault_kind(fault: &Fault) -> ErrorKind {
         Code::LambdaThrottled | Code::Throttling | Code::TooManyRequests => ErrorKind::Throttled,
         Code::ResourceConflict | Code::ConcurrentModification => ErrorKind::Stale,
         Code::AlreadyStreamed
+        | Code::DeveloperUserAlreadyRegistered
         | Code::DuplicateRequest
+        | Code::ExternalService
         | Code::InternalError
         | Code::InternalFailure
         | Code::InvalidConfiguration
+        | Code::InvalidIdentityPoolConfiguration
         | Code::InvalidLambdaFunctionOutput
         | Code::ServiceUnavailable
         | Code::UnknownOperation

@@ -33,29 +33,39 @@ macro_rules! codes {
                 }
             }
 
-            /// Reads a name: `ResourceConflictException:http://...` and `prefix#Name` too.
-            fn parse(text: &str) -> Self {
-                let name = text.split(':').next().unwrap_or_default();
-                let name = name.rsplit('#').next().unwrap_or_default().trim();
+            /// Returns the code that the documentation has by a name.
+            pub fn documented(name: &str) -> Option<Self> {
                 match name {
-                    $($name => Self::$code,)*
-                    _ => Self::Other(name.to_owned()),
+                    $($name => Some(Self::$code),)*
+                    _ => None,
                 }
             }
         }
     };
 }
 
+impl Code {
+    /// Reads a name: `ResourceConflictException:http://...` and `prefix#Name` too.
+    fn parse(text: &str) -> Self {
+        let name = text.split(':').next().unwrap_or_default();
+        let name = name.rsplit('#').next().unwrap_or_default().trim();
+        Self::documented(name).unwrap_or_else(|| Self::Other(name.to_owned()))
+    }
+}
+
 codes! {
     AccessDenied "AccessDeniedException" 403,
     AlreadyStreamed "AlreadyStreamedException" 400,
     ConcurrentModification "ConcurrentModificationException" 400,
+    DeveloperUserAlreadyRegistered "DeveloperUserAlreadyRegisteredException" 400,
     DuplicateRequest "DuplicateRequestException" 400,
     ExpiredToken "ExpiredTokenException" 403,
+    ExternalService "ExternalServiceException" 400,
     IncompleteSignature "IncompleteSignatureException" 403,
     InternalError "InternalErrorException" 500,
     InternalFailure "InternalFailure" 500,
     InvalidConfiguration "InvalidConfigurationException" 400,
+    InvalidIdentityPoolConfiguration "InvalidIdentityPoolConfigurationException" 400,
     InvalidLambdaFunctionOutput "InvalidLambdaFunctionOutputException" 400,
     InvalidParameter "InvalidParameterException" 400,
     InvalidSignature "InvalidSignatureException" 403,

@@ -1,6 +1,6 @@
 //! Who is told about a change: the pool's stream, and the other devices that subscribed.
 //!
-//! Invariant: what is told is read with the change, in its transaction, and sent after it.
+//! Invariant: what is told is kept with the change, in its transaction, and sent after it.
 
 use crate::wire::configuration::IdentityPoolOptions;
 use crate::wire::fault::Fault;
@@ -26,7 +26,7 @@ pub(super) struct Change<'a> {
 
 impl Change<'_> {
     /// Returns what goes out because of it.
-    pub(super) fn deliveries(&self, tx: &Tx<'_>) -> Result<Vec<Delivery>, Fault> {
+    fn deliveries(&self, tx: &Tx<'_>) -> Result<Vec<Delivery>, Fault> {
         let options: Option<IdentityPoolOptions> = tx.document(self.pool)?;
         let Some(options) = options else {
             return Ok(Vec::new());
@@ -75,10 +75,21 @@ impl Change<'_> {
 }
 
 impl Service {
-    /// Sends what goes out. The change is durable by now, so a failure is only logged.
-    pub(super) fn deliver(&self, deliveries: &[Delivery]) {
-        if let Err(error) = self.deliveries.append(deliveries) {
-            tracing::error!(%error, "deliveries cannot be written");
+    /// Keeps what goes out because of a change; returns whether there is anything.
+    pub(super) fn post(&self, tx: &Tx<'_>, change: &Change<'_>) -> Result<bool, Fault> {
+        let deliveries = change.deliveries(tx)?;
+        self.deliveries.post(tx, &deliveries)?;
+        Ok(!deliveries.is_empty())
+    }
+
+    /// Sends what goes out; returns whether it could be written. It is durable by now, so a failure
+    /// is only logged.
+    pub(super) fn deliver(&self) -> bool {
+        let sent = self.deliveries.send(&self.storage);
+        if let Err(error) = &sent {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(error, "deliveries cannot be written; they are kept");
         }
+        sent.is_ok()
     }
 }

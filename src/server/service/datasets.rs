@@ -68,7 +68,7 @@ impl Service {
         now: Timestamp,
     ) -> Result<DescribedDataset, Fault> {
         caller.must_own(&call.pool, &call.identity)?;
-        let (dataset, deliveries) = self.storage.write(|tx| {
+        let (dataset, is_told) = self.storage.write(|tx| {
             let dataset = existing(tx, caller, &call.pool, &call.identity, &call.dataset)?;
             tx.erase_records(dataset.id)?;
             let deleted = StoredDataset {
@@ -90,9 +90,12 @@ impl Service {
                 operation: PatchOp::Remove,
                 records: &[],
             };
-            Ok::<_, Fault>((dataset, change.deliveries(tx)?))
+            let is_told = self.post(tx, &change)?;
+            Ok::<_, Fault>((dataset, is_told))
         })?;
-        self.deliver(&deliveries);
+        if is_told {
+            self.deliver();
+        }
         Ok(DescribedDataset {
             dataset: describe(&call.identity, dataset),
         })

@@ -1,7 +1,7 @@
 //! The operations of Cognito Identity.
 //!
 //! Invariant: a login, which is a provider and a token, belongs to one identity of a pool. Tokens
-//! are not checked with their providers, they only tell users apart.
+//! are not checked with their providers, they only tell users apart; but the service's own are.
 
 use std::collections::BTreeMap;
 
@@ -88,6 +88,7 @@ impl Service {
     pub(super) fn get_id(&self, call: &GetId, now: Timestamp) -> Result<GotId, Fault> {
         let pool = &call.identity_pool_id;
         let logins = hashed(call.logins.as_ref())?;
+        must_be_foreign(&logins)?;
         self.storage.write(|tx| {
             if !tx.pool_exists(pool)? {
                 return Err(not_found("IdentityPool", pool.as_str()));
@@ -195,6 +196,20 @@ impl Service {
             }
         }
         Ok(pool)
+    }
+}
+
+/// Refuses the service's own tokens where they are no logins, as the service does: who has one was
+/// told the identity with it.
+///
+/// <https://github.com/aws/aws-sdk-net/issues/420>
+pub(super) fn must_be_foreign(logins: &[(&str, [u8; 32])]) -> Result<(), Fault> {
+    match logins.iter().any(|(name, _)| *name == openid::PROVIDER) {
+        false => Ok(()),
+        true => Err(Fault::new(
+            Code::NotAuthorized,
+            "Invalid login token. Can't pass in a Cognito token.",
+        )),
     }
 }
 

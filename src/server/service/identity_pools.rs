@@ -15,7 +15,7 @@ use crate::wire::names::{IdentityId, PoolId, Region};
 use crate::wire::timestamp::Timestamp;
 
 use super::super::storage::Tx;
-use super::identities::hashed;
+use super::identities::{hashed, must_be_foreign};
 use super::{Service, new_id, not_found, openid};
 
 const GUEST_TOKEN_LIFE: Duration = Duration::from_secs(10 * 60);
@@ -110,6 +110,7 @@ impl Service {
         check_map("PrincipalTags", call.principal_tags.as_ref(), 50, 1..=256)?;
         let pool = &call.identity_pool_id;
         let logins = hashed(Some(&call.logins))?;
+        must_be_foreign(&logins)?;
         let identity = self.storage.write(|tx| {
             let options = pool_options(tx, pool, region)?;
             let provider = options.developer_provider_name.as_deref();
@@ -185,7 +186,7 @@ fn pool_options(tx: &Tx<'_>, pool: &PoolId, region: &Region) -> Result<PoolOptio
 fn taken(by_developer: bool) -> Fault {
     match by_developer {
         true => Fault::new(
-            Code::Other("DeveloperUserAlreadyRegisteredException".to_owned()),
+            Code::DeveloperUserAlreadyRegistered,
             "the user belongs to another identity",
         ),
         false => Fault::new(
@@ -352,6 +353,15 @@ mod tests {
             assert_eq!(code(late), "NotAuthorizedException");
             let bobs = credentials(operation, 0, id, &bob["Token"]);
             assert_eq!(code(bobs), "NotAuthorizedException");
+        }
+        // Nor does a token, real or not, find or make an identity.
+        for token in [&ann["Token"], &json!("x")] {
+            for operation in ["GetId", "GetOpenIdTokenForDeveloperIdentity"] {
+                let logins = json!({"dev": "ann", openid::PROVIDER: token});
+                let body = json!({"IdentityPoolId": pool, "Logins": logins});
+                let refused = ask(&world, 0, operation, &body);
+                assert_eq!(code(refused), "NotAuthorizedException", "{operation}");
+            }
         }
     }
 

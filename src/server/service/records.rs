@@ -149,10 +149,10 @@ impl Service {
         let Write {
             call, device, now, ..
         } = *write;
-        let (updated, deliveries) = self.storage.write(|tx| {
+        let (updated, is_told) = self.storage.write(|tx| {
             write.may_write(tx)?;
             if patches.is_empty() {
-                return Ok((UpdatedRecords::default(), Vec::new()));
+                return Ok((UpdatedRecords::default(), false));
             }
             write.nonce.use_up(tx, now)?;
             let (mut dataset, count_before) = open_dataset(tx, call, now)?;
@@ -176,10 +176,12 @@ impl Service {
                 operation: PatchOp::Replace,
                 records: &records,
             };
-            let deliveries = change.deliveries(tx)?;
-            Ok((UpdatedRecords { records }, deliveries))
+            let is_told = self.post(tx, &change)?;
+            Ok::<_, Fault>((UpdatedRecords { records }, is_told))
         })?;
-        self.deliver(&deliveries);
+        if is_told {
+            self.deliver();
+        }
         Ok(updated)
     }
 }

@@ -97,7 +97,8 @@ CREATE INDEX used_session_tokens_by_expiry ON used_session_tokens (expires);
 ";
 
 /// What makes each format from the one before. They are never changed: stores have gone through them.
-const UPGRADES: [&str; 1] = ["
+const UPGRADES: [&str; 2] = [
+    "
 -- What is set on a pool as a whole.
 CREATE TABLE pool_documents (
     pool TEXT NOT NULL REFERENCES pools (id),
@@ -123,7 +124,27 @@ CREATE TABLE subscriptions (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX subscriptions_by_device ON subscriptions (device);
 CREATE INDEX credentials_by_identity ON credentials (identity);
-"];
+",
+    "
+-- What goes out, written with its change.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    json TEXT NOT NULL
+) STRICT;
+
+-- Those under way, and the last dataset that each has sent.
+CREATE TABLE bulk_publishes (
+    pool TEXT PRIMARY KEY REFERENCES pools (id),
+    stream TEXT NOT NULL,
+    after INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+UPDATE pool_documents
+SET json = json_set(json, '$.BulkPublishStatus', 'FAILED',
+    '$.FailureMessage', 'the service ended before it was done')
+WHERE kind = 'bulk publish' AND json ->> '$.BulkPublishStatus' = 'IN_PROGRESS';
+",
+];
 
 fn pragma(connection: &Connection, name: &str) -> Result<i64, StorageError> {
     Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
@@ -148,8 +169,8 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StorageE
     Ok(())
 }
 
-/// Makes the tables if the file is new, upgrades them if it is old, and reads what was made with them. The transaction, even
-/// an empty one, takes the lock that [`Storage::open`](super::Storage::open) promises.
+/// Makes the tables if the file is new, upgrades them if it is old, and reads what was made with
+/// them.
 pub(super) fn create_or_read(
     connection: &mut Connection,
 ) -> Result<(DeveloperCredentials, Vec<u8>), StorageError> {

@@ -1,0 +1,3 @@
+//! Load on the local service.
+
+fn main() {}

@@ -10,6 +10,7 @@ mod mount;
 mod point;
 mod semantics;
 mod service_conformance;
+mod service_crash;
 mod service_faults;
 mod service_limits;
 mod service_operations;

@@ -1,7 +1,5 @@
 //! The trouble that `serve --fault` makes, as AWS's own SDK meets it.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aws_sdk_cognitosync::error::SdkError;
@@ -9,6 +7,7 @@ use aws_sdk_cognitosync::operation::list_datasets::{ListDatasetsError, ListDatas
 use aws_sdk_cognitosync::types::{Operation, RecordPatch};
 use cognitofs::server::faults::Faults;
 
+use crate::common::Served;
 use crate::local_service::{LocalService, client};
 
 async fn start(rules: &[&str]) -> LocalService {
@@ -83,31 +82,23 @@ async fn delays_are_waited_for_and_a_hang_ends_with_the_service() {
 async fn serve_makes_the_trouble_it_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");
-    let local = LocalService::start_file(&store).await;
-    let credentials = local.developer();
-    local.stop().await;
-    let mut served = Command::new(env!("CARGO_BIN_EXE_cognitofs"))
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--fault",
-            "429@ListDatasets,n=1",
-        ])
-        .arg("--store")
-        .arg(&store)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = BufReader::new(served.stdout.as_mut().unwrap()).lines();
-    let prefix = "export AWS_ENDPOINT_URL_COGNITO_SYNC=";
-    let mut urls = said.filter_map(|line| Some(line.unwrap().strip_prefix(prefix)?.to_owned()));
-    let client = client(&urls.next().unwrap(), credentials);
+    let faults = [
+        "--fault",
+        "429@ListDatasets,n=1",
+        "--fault",
+        "ConcurrentModificationException@SetIdentityPoolConfiguration",
+    ];
+    let served = Served::start(&store, &faults);
+    let client = client(&served.url, served.credentials.clone());
     let pools = || client.list_identity_pool_usage().send();
     let datasets = client.list_datasets().identity_pool_id("us-east-1:00");
     let datasets = datasets.identity_id("us-east-1:00").send().await;
     let throttled = datasets.unwrap_err().into_service_error();
     assert!(throttled.is_too_many_requests_exception());
+    let set = client.set_identity_pool_configuration();
+    let set = set.identity_pool_id("us-east-1:00").send().await;
+    let modified = set.unwrap_err().into_service_error();
+    assert!(modified.is_concurrent_modification_exception());
     pools().await.unwrap();
     let control = directory.path().join("store.faults");
     std::fs::write(&control, "500@ListIdentityPoolUsage\n").unwrap();
@@ -115,6 +106,4 @@ async fn serve_makes_the_trouble_it_is_asked_for() {
     assert!(failed.is_internal_error_exception());
     std::fs::remove_file(&control).unwrap();
     pools().await.unwrap();
-    served.kill().unwrap();
-    served.wait().unwrap();
 }

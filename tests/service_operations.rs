@@ -3,9 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_sdk_cognitosync::Client;
+use aws_sdk_cognitosync::operation::get_bulk_publish_details::GetBulkPublishDetailsOutput;
 use aws_sdk_cognitosync::operation::update_records::{UpdateRecordsError, UpdateRecordsOutput};
 use aws_sdk_cognitosync::types::{
     BulkPublishStatus, CognitoStreams, Operation, Platform, PushSync, RecordPatch, StreamingStatus,
@@ -76,6 +78,21 @@ fn lines(store: &Path) -> Vec<Value> {
         .collect()
 }
 
+/// Waits for a bulk publish as clients do.
+async fn published_in_the_end(local: &LocalService) -> GetBulkPublishDetailsOutput {
+    let begun = Instant::now();
+    loop {
+        let details = local.sync(local.developer()).get_bulk_publish_details();
+        let details = details.identity_pool_id(local.pool.as_str());
+        let details = details.send().await.unwrap();
+        if details.bulk_publish_status() != Some(&BulkPublishStatus::InProgress) {
+            return details;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_set_on_a_pool_outlives_the_service() {
     let directory = tempfile::tempdir().unwrap();
@@ -98,6 +115,11 @@ async fn what_is_set_on_a_pool_outlives_the_service() {
     let publish = local.sync(local.developer()).bulk_publish();
     let published = publish.identity_pool_id(&pool).send().await.unwrap();
     assert_eq!(published.identity_pool_id(), Some(pool.as_str()));
+    let details = published_in_the_end(&local).await;
+    assert_eq!(
+        details.bulk_publish_status(),
+        Some(&BulkPublishStatus::Succeeded)
+    );
     drop(user);
     local.stop().await;
 

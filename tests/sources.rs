@@ -216,7 +216,18 @@ fn the_demo_shows_a_believable_sample_and_cleans_up() {
     assert!(records >= 100, "{records}");
     assert_ne!(run(&path, "find . -type f -empty"), "");
     assert_ne!(run(&path, "find . -name '*%2F*'"), "");
-    assert_ne!(run(&path, "grep -rlP '[^\\x00-\\x7f]' ."), "");
+    assert_ne!(run(&path, "grep -rlP '[^\\x00-\\x7f]' us-east-1:ab*"), "");
+    // One value is not text: only opening it fails. A key that is not text can be opened.
+    let told = run(&path, "grep -r '' . 2>&1 >/dev/null || true");
+    let odd = said.lines().find(|line| line.contains("/chat/")).unwrap();
+    let odd = Path::new(odd.trim().strip_prefix("cat ").unwrap());
+    let failed = fs::read(odd).unwrap_err().raw_os_error();
+    assert_eq!(failed, Some(nix::libc::EILSEQ));
+    let name = odd.strip_prefix(&path).unwrap().to_str().unwrap();
+    assert!(told.lines().count() == 1 && told.contains(name), "{told}");
+    let chat = odd.parent().unwrap();
+    assert_eq!(names(chat).len(), 3);
+    assert_eq!(run(chat, "cat *%~*"), "el capitán");
     // What it tells to try works, up to the editor.
     let tour: Vec<&str> = said
         .lines()

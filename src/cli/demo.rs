@@ -99,6 +99,7 @@ impl Drop for Directory {
 fn introduction(path: &Path, store: &Path, environment: &str) -> Result<String, Failure> {
     let pool = sample::pool("notes").map_err(Failure::system)?;
     let user = sample::identity("notes", 0).map_err(Failure::system)?;
+    let (odd_pool, odd_user, odd) = sample::not_text().map_err(Failure::system)?;
     let mount = path.display();
     let store = store.display();
     let export: String = environment
@@ -120,6 +121,11 @@ In another terminal:
     sed -i s/dark/light/ settings/theme
     grep -r plumber ..                   # search all users of the app
     cp -r . ~/backup && diff -r . ~/backup
+
+One record of another app is not text: a client in JavaScript has cut an emoji in two. It is listed,
+and to read it, or to copy that user, reports an error:
+
+    cat {mount}/{odd_pool}/{odd_user}/{odd}
 
 The service behind it speaks AWS's protocol. To see the same records with the AWS CLI or an SDK:
 

@@ -12,8 +12,9 @@ use crate::wire::fault::{Code, Fault};
 use crate::wire::names::{DatasetName, IdentityId, NameError, PoolId, RecordKey};
 use crate::wire::operation::Call;
 use crate::wire::records::{
-    ListRecords, PatchOp, RecordPatch, Records, UpdateRecords, UpdateRecordsBody,
+    ListRecords, PatchOp, RecordPatch, Records, UpdateRecords, UpdateRecordsBody, UpdatedRecords,
 };
+use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
 use super::random::uuid_of;
@@ -23,9 +24,14 @@ const REGION: &str = "us-east-1";
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
 
-/// What a user's device wrote: a dataset, and in it keys with their values, or without one where
-/// the record was removed.
-type Writes = Vec<(&'static str, Vec<(String, Option<String>)>)>;
+/// The player whose game cut emoji in two: a key and a value are not Unicode.
+const CUT_SHORT: usize = 1;
+
+/// A key and its value, or none where the record was removed.
+type Written = (Text, Option<Text>);
+
+/// What a user's device wrote, by datasets.
+type Writes = Vec<(&'static str, Vec<Written>)>;
 
 /// Fills an empty store; does nothing if it has a pool already.
 ///
@@ -50,6 +56,15 @@ pub fn pool(name: &str) -> Result<PoolId, NameError> {
 /// Returns the id of a pool's user; they are counted from 0.
 pub fn identity(pool: &str, user: usize) -> Result<IdentityId, NameError> {
     sample_id(&format!("{pool}/{user}")).parse()
+}
+
+/// Returns where a record lies that is not text and cannot be opened in a mount.
+pub fn not_text() -> Result<(PoolId, IdentityId, &'static str), NameError> {
+    Ok((
+        pool("game")?,
+        identity("game", CUT_SHORT)?,
+        "chat/last-message",
+    ))
 }
 
 fn sample_id(name: &str) -> String {
@@ -117,11 +132,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(
-        &mut self,
-        dataset: &str,
-        records: Vec<(String, Option<String>)>,
-    ) -> Result<(), Fault> {
+    fn write(&mut self, dataset: &str, records: Vec<Written>) -> Result<(), Fault> {
         let dataset: DatasetName = dataset.parse().map_err(wrong)?;
         let edited = records.into_iter().map(|record| {
             self.time = ago(self.time, -7 * MINUTE);
@@ -151,13 +162,13 @@ impl Writer<'_> {
                     Some(_) => PatchOp::Replace,
                     None => PatchOp::Remove,
                 },
-                value: value.map(Into::into),
+                value,
                 sync_count: counts.get(&key).copied().unwrap_or(0),
                 device_last_modified_date: Some(date),
                 key,
             });
         }
-        self.send::<serde_json::Value>(&Call::UpdateRecords(UpdateRecords {
+        self.send::<UpdatedRecords>(&Call::UpdateRecords(UpdateRecords {
             pool: self.pool.clone(),
             identity: self.identity.clone(),
             dataset,
@@ -194,15 +205,20 @@ fn of<'a>(choices: &[&'a str], user: usize) -> &'a str {
     choices[user % choices.len()]
 }
 
-fn set(key: &str, value: impl ToString) -> (String, Option<String>) {
-    (key.to_owned(), Some(value.to_string()))
+fn set(key: &str, value: impl ToString) -> Written {
+    (key.into(), Some(value.to_string().into()))
 }
 
-fn removed(key: &str) -> (String, Option<String>) {
-    (key.to_owned(), None)
+fn removed(key: &str) -> Written {
+    (key.into(), None)
 }
 
-fn profile(user: usize) -> Vec<(String, Option<String>)> {
+/// Puts half of an emoji behind a text, as JavaScript's `substring` leaves it.
+fn cut_short(text: &str) -> Text {
+    Text::from_bytes([text.as_bytes(), b"\xed\xa0\xbd"].concat())
+}
+
+fn profile(user: usize) -> Vec<Written> {
     let name = of(&NAMES, user);
     vec![
         set("name", name),
@@ -319,6 +335,19 @@ fn game(user: usize) -> [Writes; 2] {
             removed("tutorial"),
         ],
     )];
+    if user == CUT_SHORT {
+        second.push((
+            "chat",
+            vec![
+                set("draft", "gg, same time tomorrow?"),
+                (
+                    "last-message".into(),
+                    Some(cut_short("see you at the harbour ")),
+                ),
+                (cut_short("nickname of Mateo "), Some("el capitán".into())),
+            ],
+        ));
+    }
     if user.is_multiple_of(2) {
         second.push((
             "achievements",

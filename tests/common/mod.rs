@@ -3,8 +3,10 @@
 
 mod bed;
 mod mounted;
+mod served;
 mod tap;
 
 pub use bed::Bed;
 pub use mounted::{Mounted, is_mounted, program, run, shell};
+pub use served::Served;
 pub use tap::Trouble;

@@ -173,3 +173,124 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Storage;
+    use super::*;
+    use crate::wire::names::{IdentityId, PoolId};
+    use crate::wire::timestamp::Timestamp;
+
+    fn insert(tx: &Tx<'_>, number: usize) -> Result<(), StorageError> {
+        let pool: PoolId = "us-east-1:ab".parse().unwrap();
+        let identity: IdentityId = format!("us-east-1:{number}").parse().unwrap();
+        tx.insert_identity(&pool, &identity, Timestamp::from_millis(0))
+    }
+
+    fn store(directory: &tempfile::TempDir) -> Storage {
+        let storage = Storage::open(&directory.path().join("store")).unwrap();
+        let pool = "us-east-1:ab".parse().unwrap();
+        let made = storage.write(|tx| tx.insert_pool(&pool, "p", Timestamp::from_millis(0)));
+        made.map_err(|error: StorageError| error).unwrap();
+        storage
+    }
+
+    fn count(storage: &Storage) -> usize {
+        let pool = "us-east-1:ab".parse().unwrap();
+        storage
+            .read(|tx| tx.identities(&pool, "", 100))
+            .unwrap()
+            .len()
+    }
+
+    /// Runs `first`, and while it has the connection lets others come.
+    fn meet<T: Send>(
+        storage: &Storage,
+        first: impl FnOnce(&Tx<'_>) -> Result<(), StorageError> + Send,
+        others: Vec<Box<dyn FnOnce() -> T + Send + '_>>,
+    ) -> (Result<(), StorageError>, Vec<std::thread::Result<T>>) {
+        let expected = others.len();
+        std::thread::scope(|scope| {
+            let (begun, has_begun) = std::sync::mpsc::channel();
+            let first = scope.spawn(move || {
+                storage.write(|tx| {
+                    begun.send(()).unwrap();
+                    while storage.writer.coming.load(Ordering::SeqCst) < expected {
+                        std::thread::yield_now();
+                    }
+                    first(tx)
+                })
+            });
+            has_begun.recv().unwrap();
+            let others: Vec<_> = others.into_iter().map(|other| scope.spawn(other)).collect();
+            let others = others.into_iter().map(|other| other.join()).collect();
+            (first.join().unwrap(), others)
+        })
+    }
+
+    #[test]
+    fn writes_that_meet_share_a_transaction_and_fail_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = &store(&directory);
+        let mut others: Vec<Box<dyn FnOnce() -> Result<usize, StorageError> + Send>> = Vec::new();
+        for number in 1..10 {
+            others.push(Box::new(move || {
+                storage.write(|tx| {
+                    insert(tx, number)?;
+                    match number {
+                        7 => Err(StorageError::Damaged(String::new())),
+                        8 => panic!("on purpose"),
+                        // Nothing of the transaction is committed yet.
+                        _ => Ok(count(storage)),
+                    }
+                })
+            }));
+        }
+        let (first, others) = meet(storage, |tx| insert(tx, 0), others);
+        first.unwrap();
+        let counts = others.iter().filter_map(|other| match other {
+            Ok(Ok(count)) => Some(*count),
+            _ => None,
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), [0; 7]);
+        assert!(others[6].as_ref().unwrap().is_err());
+        assert!(others[7].is_err());
+        assert_eq!(count(storage), 8);
+    }
+
+    #[test]
+    fn no_write_is_acknowledged_of_a_transaction_that_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = &store(&directory);
+        let others: Vec<Box<dyn FnOnce() -> Result<(), StorageError> + Send>> =
+            vec![Box::new(move || {
+                storage.write(|tx| {
+                    // As SQLite does when the disk is full.
+                    tx.0.execute_batch("ROLLBACK")?;
+                    Err(StorageError::Damaged("full".to_owned()))
+                })
+            })];
+        let (first, others) = meet(storage, |tx| insert(tx, 0), others);
+        assert!(matches!(first, Err(StorageError::NotCommitted(_))));
+        assert!(others[0].as_ref().unwrap().is_err());
+        assert_eq!(count(storage), 0);
+        storage.write(|tx| insert(tx, 1)).unwrap();
+        assert_eq!(count(storage), 1);
+    }
+
+    #[test]
+    fn a_read_does_not_wait_for_a_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = store(&directory);
+        storage
+            .write(|tx| {
+                insert(tx, 0)?;
+                assert_eq!(count(&storage), 0);
+                Ok::<_, StorageError>(())
+            })
+            .unwrap();
+        assert_eq!(count(&storage), 1);
+        let written = storage.read(|tx| insert(tx, 1));
+        assert!(written.is_err(), "a reader must not write");
+    }
+}

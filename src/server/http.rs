@@ -3,7 +3,7 @@
 //! Invariant: every HTTP request gets an answer in the service's own form, whatever is in it. Logged are the operation, the status and the time, nothing of what was sent.
 
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
@@ -14,7 +14,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::wire::bulk_publish::BulkPublish;
 use crate::wire::fault::{Code, Fault};
@@ -64,19 +64,24 @@ pub async fn serve_with_faults(
             format!("the local service listens on loopback only, not on {address}"),
         ));
     }
-    go_on(Arc::downgrade(&service));
     let (end, ended) = watch::channel(());
+    let (busy, mut idle) = mpsc::channel(1);
     let served = Served {
         service,
         faults: Arc::new(faults),
         ended,
+        busy,
     };
+    served.clone().go_on();
     axum::serve(listener, routes(served))
         .with_graceful_shutdown(async {
             shutdown.await;
             drop(end);
         })
-        .await
+        .await?;
+    // Nobody sends: it is closed when nothing works with the service any more.
+    idle.recv().await;
+    Ok(())
 }
 
 /// What every request is given.
@@ -86,6 +91,8 @@ struct Served {
     faults: Arc<Faults>,
     /// Closed when the service is to end.
     ended: watch::Receiver<()>,
+    /// Held by all that works with the service.
+    busy: mpsc::Sender<()>,
 }
 
 impl Served {
@@ -94,34 +101,45 @@ impl Served {
         // The channel says nothing until it is closed.
         let _ = tokio::time::timeout(time, self.ended.changed()).await;
     }
+
+    /// Does in the background what the service has left for later, until the service is to end.
+    fn go_on(self) {
+        let Self {
+            service,
+            ended,
+            busy,
+            ..
+        } = self;
+        let piece = move || {
+            let more = service.go_on(SystemTime::now().into());
+            more.unwrap_or_else(|error| {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "what was left for later cannot be done");
+                false
+            })
+        };
+        tokio::spawn(async move {
+            while ended.has_changed().is_ok()
+                && let Ok(true) = tokio::task::spawn_blocking(piece.clone()).await
+            {}
+            drop(piece);
+            drop(busy);
+        });
+    }
 }
 
 /// Returns the service as a router of one route: it takes every path as it was received.
 pub fn router(service: Arc<Service>) -> Router {
     let (end, ended) = watch::channel(());
-    // Without faults nobody waits for it.
-    drop(end);
-    routes(Served {
+    let (busy, _) = mpsc::channel(1);
+    let served = Served {
         service,
         faults: Arc::default(),
         ended,
-    })
-}
-
-/// Does in the background what the service has left for later, as long as it is there.
-fn go_on(service: Weak<Service>) {
-    let piece = move || {
-        let service = service.upgrade()?;
-        let more = service.go_on(SystemTime::now().into());
-        Some(more.unwrap_or_else(|error| {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "what was left for later cannot be done");
-            false
-        }))
+        busy,
     };
-    tokio::spawn(async move {
-        while let Ok(Some(true)) = tokio::task::spawn_blocking(piece.clone()).await {}
-    });
+    // It ends with its runtime.
+    routes(served).layer(axum::Extension(Arc::new(end)))
 }
 
 fn routes(served: Served) -> Router {
@@ -153,7 +171,7 @@ async fn answer(State(mut served): State<Served>, request: Request) -> Response 
         .await
         .unwrap_or_else(|_| Exchange::failed(Fault::new(Code::InternalError, "it panicked")));
     if exchange.operation == BulkPublish::NAME && exchange.answer.is_ok() {
-        go_on(Arc::downgrade(&served.service));
+        served.go_on();
     }
     match (after, &exchange.answer) {
         (Some(Trouble::ResetAfter), _) => broken(Bytes::new()),

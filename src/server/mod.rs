@@ -22,15 +22,16 @@
 //!   does a refused one.
 //! - A pool exists in the region its id names and nowhere else.
 //! - Logins are not checked with their providers, they only tell users apart; there are no IAM
-//!   policies beyond the developer's and a user's own data.
+//!   policies beyond the developer's and a user's own data. The service's own tokens are checked
+//!   where credentials are asked for; GetId refuses them, as the real one is reported to do.
 //! - SetIdentityPoolConfiguration leaves a part that is absent as it is, an empty one takes it away;
 //!   a stream that is enabled needs a name and a role. Roles and ARNs need the right form only.
-//! - BulkPublish needs a stream that is enabled, else `InvalidConfigurationException`. It is done
-//!   when it answers, and sends one record a dataset, without tombstones. One that was cut short
-//!   has failed.
+//! - BulkPublish needs a stream that is enabled, else `InvalidConfigurationException`. It goes on
+//!   in the background, and after a restart where it was; it sends one record a dataset, without
+//!   tombstones.
 //! - Stream records and push notifications are lines of `STORE.events.jsonl`; records are never too
 //!   long for a stream. A deletion is told too, as a `remove` without records. After a crash the
-//!   last ones may be missing.
+//!   last ones may be there twice, with the same id.
 //! - A device is its platform, its token and its identity: the same ones, the same DeviceId. A
 //!   subscription needs a dataset that exists, and outlives its deletion. To end one that is not
 //!   there is no error.

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -11,6 +12,8 @@ use super::{StorageError, Tx, connect};
 
 /// How many read at a time; each keeps up to 2 MB of the store in memory.
 const READERS: usize = 4;
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Readers {
     free: Mutex<Vec<Connection>>,
@@ -23,6 +26,8 @@ impl Readers {
         let open = || {
             let connection = connect(path)?;
             connection.execute_batch("PRAGMA query_only = ON")?;
+            // For the moments in which SQLite makes its index of the log anew.
+            connection.busy_timeout(PATIENCE)?;
             Ok::<_, StorageError>(connection)
         };
         let free = (0..READERS).map(|_| open()).collect::<Result<_, _>>()?;

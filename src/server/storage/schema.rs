@@ -217,6 +217,7 @@ pub(super) fn create_or_read(
 mod tests {
     use super::super::Storage;
     use super::*;
+    use crate::wire::bulk_publish::{BulkPublishDetails, BulkPublishStatus};
     use crate::wire::names::{IdentityId, PoolId};
 
     /// A store as the first format's program left it.
@@ -262,5 +263,28 @@ mod tests {
         }
         let connection = Connection::open(&path).unwrap();
         assert_eq!(pragma(&connection, "user_version").unwrap(), VERSION);
+    }
+
+    #[test]
+    fn a_bulk_publish_of_the_second_format_was_cut_short() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        first_format(&path);
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(UPGRADES[0]).unwrap();
+        connection.pragma_update(None, "user_version", 2).unwrap();
+        connection
+            .execute_batch(
+                r#"INSERT INTO pool_documents VALUES
+                    ('us-east-1:ab', 'bulk publish', '{"BulkPublishStatus":"IN_PROGRESS"}')"#,
+            )
+            .unwrap();
+        drop(connection);
+        let storage = Storage::open(&path).unwrap();
+        let pool: PoolId = "us-east-1:ab".parse().unwrap();
+        let details: Option<BulkPublishDetails> = storage.read(|tx| tx.document(&pool)).unwrap();
+        let details = details.unwrap();
+        assert_eq!(details.bulk_publish_status, Some(BulkPublishStatus::Failed));
+        assert!(details.failure_message.is_some());
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use aws_credential_types::Credentials;
+use nix::unistd::Pid;
 
 /// The process, killed when it is dropped.
 pub struct Served {
@@ -43,10 +44,9 @@ impl Served {
         }
     }
 
-    /// Ends it as `kill -9` does.
-    pub fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+    /// Returns the process, for signals.
+    pub fn id(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.id()).unwrap())
     }
 }
 

@@ -291,10 +291,10 @@ impl Service {
 
     /// Gives a store without pools one pool with one identity, so that there is somewhere to write.
     pub fn furnish(&self, region: &Region, now: Timestamp) -> Result<(), StorageError> {
+        if self.storage.read(|tx| tx.has_pools())? {
+            return Ok(());
+        }
         self.storage.together(|| {
-            if self.storage.read(|tx| tx.has_pools())? {
-                return Ok(());
-            }
             let pool = self.create_identity_pool(region, "local", now)?;
             self.add_identity(&pool, &new_id(region)?, now)
         })

@@ -107,7 +107,8 @@ impl Writer {
         }
     }
 
-    /// Makes one transaction of all that `setup` writes. Nobody else may write meanwhile.
+    /// Makes one transaction of all that `setup` writes. Nobody else may write meanwhile, or be
+    /// writing.
     pub(super) fn together<T, E: From<StorageError>>(
         &self,
         setup: impl FnOnce() -> Result<T, E>,

@@ -186,9 +186,8 @@ fn open_private(path: &Path) -> io::Result<File> {
     let mut file = options.open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     // So that a new file's name is durable too.
-    if let Some(directory) = path.parent().filter(|parent| *parent != Path::new("")) {
-        File::open(directory)?.sync_all()?;
-    }
+    let directory = path.parent().filter(|parent| *parent != Path::new(""));
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
     let mut last = [b'\n'];
     if let Some(end) = file.metadata()?.len().checked_sub(1) {
         file.read_exact_at(&mut last, end)?;

@@ -1,4 +1,5 @@
-//! Who is acting: AWS's whole credential chain, or fixed credentials of a local store.
+//! Who is acting: AWS's whole credential chain, a user of Cognito, or fixed credentials of a local
+//! store.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +7,10 @@ pub use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use tokio::sync::Mutex;
 
+use super::client::Client;
 use super::error::Error;
+use super::user::{Logins, User};
+use crate::wire::names::IdentityId;
 
 /// How long before they expire credentials are replaced.
 const EARLY: Duration = Duration::from_secs(5 * 60);
@@ -14,8 +18,11 @@ const EARLY: Duration = Duration::from_secs(5 * 60);
 /// Where credentials come from.
 #[derive(Debug)]
 pub enum CredentialsSource {
+    /// Nobody: for operations that carry no signature.
+    Nobody,
     Fixed(Credentials),
-    Chain {
+    /// Whatever gives credentials for a while.
+    Provider {
         provider: SharedCredentialsProvider,
         current: Mutex<Option<Credentials>>,
     },
@@ -35,10 +42,23 @@ impl CredentialsSource {
             .ok_or_else(|| Error::NoCredentials {
                 reason: "none are configured".to_owned(),
             })?;
-        Ok(Self::Chain {
+        Ok(Self::provider(provider))
+    }
+
+    /// Acts as an identity, whose credentials are asked for by `client`.
+    pub fn user(client: Client, identity: IdentityId, logins: Logins) -> Self {
+        Self::provider(SharedCredentialsProvider::new(User {
+            client,
+            identity,
+            logins,
+        }))
+    }
+
+    fn provider(provider: SharedCredentialsProvider) -> Self {
+        Self::Provider {
             provider,
             current: Mutex::new(None),
-        })
+        }
     }
 
     /// Returns credentials that are good for a while. They are fetched once for all who wait.
@@ -47,8 +67,13 @@ impl CredentialsSource {
     /// [`Error::NoCredentials`] when none can be had.
     pub(super) async fn get(&self) -> Result<Credentials, Error> {
         let (provider, current) = match self {
+            Self::Nobody => {
+                return Err(Error::NoCredentials {
+                    reason: "nobody is acting".to_owned(),
+                });
+            }
             Self::Fixed(credentials) => return Ok(credentials.clone()),
-            Self::Chain { provider, current } => (provider, current),
+            Self::Provider { provider, current } => (provider, current),
         };
         let mut current = current.lock().await;
         if let Some(credentials) = current.as_ref().filter(|credentials| is_good(credentials)) {
@@ -64,7 +89,7 @@ impl CredentialsSource {
 
     /// Forgets credentials that the service refused, so that the next call gets fresh ones.
     pub(super) async fn forget(&self) {
-        if let Self::Chain { current, .. } = self {
+        if let Self::Provider { current, .. } = self {
             *current.lock().await = None;
         }
     }

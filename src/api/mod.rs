@@ -10,8 +10,10 @@ mod error;
 mod reachability;
 mod retry;
 mod transport;
+mod user;
 
 pub use client::{Client, ClientOptions};
 pub use credentials::{Credentials, CredentialsSource};
 pub use endpoint::{EndpointError, Endpoints, parse_endpoint};
 pub use error::Error;
+pub use user::Logins;

@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::{options, values};
+use crate::wire::devices::Platform;
+use crate::wire::names::DeviceId;
 
 /// Mounts Amazon Cognito Sync as a file system: identity pools, identities and datasets are
 /// directories, records are files.
@@ -27,6 +30,10 @@ pub enum Command {
     Umount(UmountArgs),
     Demo(DemoArgs),
     Serve(ServeArgs),
+    Publish(PublishArgs),
+    /// Register a user's device for push notifications, and choose what it is told about
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Print a completion script for a shell
     Completions {
         shell: Shell,
@@ -81,6 +88,77 @@ pub struct ServeArgs {
     /// Make trouble, as below; may be given more than once
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<String>,
+}
+
+/// Send all datasets of a pool to its stream, and wait until that is done
+#[derive(Debug, clap::Args)]
+pub struct PublishArgs {
+    /// Mount options, separated by commas: see `cognitofs mount --help`
+    #[arg(short, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// A pool: POOL, cognito://REGION/POOL, or local:[FILE] with -o root=POOL
+    pub source: OsString,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    Register(RegisterArgs),
+    /// Tell a device about changes of a dataset by others
+    Subscribe(SubscriptionArgs),
+    /// Tell a device no more about a dataset
+    Unsubscribe(SubscriptionArgs),
+}
+
+/// Register a device, and print its id
+#[derive(Debug, clap::Args)]
+pub struct RegisterArgs {
+    /// Whose push notifications reach it
+    #[arg(long, value_parser = platform())]
+    pub platform: Platform,
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// Mount options, separated by commas: identity=guest or login=PROVIDER=FILE, and others
+    #[arg(short, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// POOL[/IDENTITY] as it is mounted
+    pub source: OsString,
+}
+
+/// What the platform gave the device to be reached by.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct TokenArgs {
+    /// What the platform gave the device; other users of this machine can see it in ps(1)
+    #[arg(long)]
+    pub token: Option<String>,
+    /// A file that holds the token; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SubscriptionArgs {
+    /// The id that `device register` printed
+    #[arg(long, value_name = "ID", value_parser = device)]
+    pub device: DeviceId,
+    /// Mount options, separated by commas: identity=guest or login=PROVIDER=FILE, and others
+    #[arg(short, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+    /// POOL/IDENTITY/DATASET as it is mounted
+    pub source: OsString,
+}
+
+fn platform() -> impl TypedValueParser<Value = Platform> {
+    PossibleValuesParser::new(Platform::ALL.map(Platform::name)).try_map(|name| {
+        let mut all = Platform::ALL.into_iter();
+        all.find(|platform| platform.name() == name)
+            .ok_or("no such platform")
+    })
+}
+
+fn device(text: &str) -> Result<DeviceId, String> {
+    text.parse()
+        .map_err(|error: crate::wire::names::NameError| error.to_string())
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

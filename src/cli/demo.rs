@@ -42,7 +42,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
         },
         scope: Scope::Region,
     };
-    let tree = Tree::open_with(&source, &MountOptions::default(), runtime, Some(local))?;
+    let tree = Tree::open_with(&source, &MountOptions::default(), runtime, local)?;
     let options = SessionOptions {
         source: source.to_string(),
         signals: true,

@@ -14,12 +14,16 @@ use tracing_subscriber::EnvFilter;
 use crate::mount::MountError;
 
 pub mod args;
+mod connection;
 mod daemon;
 mod demo;
+mod device;
+mod guest;
 mod helper;
 mod local;
 mod mount;
 pub mod options;
+mod publish;
 mod serve;
 pub mod source;
 pub mod state;
@@ -41,6 +45,10 @@ pub enum ExitCode {
     Mount,
     /// The mount has gone, and something it should have sent was not.
     Unsent,
+    /// The service refused what it was asked for, could not be asked, or failed at it.
+    Refused,
+    /// Ctrl-C.
+    Interrupted,
 }
 
 impl ExitCode {
@@ -48,9 +56,10 @@ impl ExitCode {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Usage | Self::Unsent => 1,
+            Self::Usage | Self::Unsent | Self::Refused => 1,
             Self::System => 2,
             Self::Mount => 32,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -86,6 +95,18 @@ impl Failure {
 
     fn mount(cause: impl Display) -> Self {
         Self::new(ExitCode::Mount, cause)
+    }
+
+    fn refused(cause: impl Display) -> Self {
+        Self::new(ExitCode::Refused, cause)
+    }
+
+    /// Makes of a refusal a mount that cannot be.
+    fn of_mount(self) -> Self {
+        match self.code {
+            ExitCode::Refused => Self::mount(self.cause),
+            _ => self,
+        }
     }
 }
 
@@ -133,6 +154,8 @@ fn dispatch(argv: &[OsString]) -> Result<ExitCode, Failure> {
         Command::Umount(args) => umount::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Device(command) => device::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "cognitofs", &mut script);

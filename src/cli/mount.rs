@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use nix::sys::stat::{Mode, umask};
 
+use super::connection;
 use super::daemon::{self, Caller, Role};
 use super::helper::MountRequest;
 use super::options::MountOptions;
-use super::source::{Place as SourcePlace, Source};
+use super::source::Source;
 use super::state::StateError;
 use super::tree::Tree;
 use super::{ExitCode, Failure, log_to_stderr, state};
@@ -32,19 +33,8 @@ struct Plan {
 
 impl Plan {
     fn new(request: &MountRequest) -> Result<Self, Failure> {
-        let options =
-            MountOptions::parse(&request.options, request.sloppy).map_err(Failure::usage)?;
-        let mut source = Source::parse(&request.source).map_err(Failure::usage)?;
-        if let Some(root) = &options.root {
-            source = source.narrowed(root).map_err(Failure::usage)?;
-        }
-        if let (SourcePlace::Cloud { region }, Some(other)) = (&source.place, &options.region)
-            && region != other
-        {
-            return Err(Failure::usage(format!(
-                "region={other}: the source lies in {region}: leave region= out"
-            )));
-        }
+        let (source, options) =
+            connection::read(&request.source, &request.options, request.sloppy)?;
         Ok(Self {
             source,
             spelled: request.source.to_string_lossy().into_owned(),

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::values::{duration, endpoint, group, region, root, text, timeout, umask, user};
+use super::values::{
+    duration, endpoint, group, guest, login, region, root, text, timeout, umask, user,
+};
+use crate::api::Logins;
 use crate::wire::names::{Region, Scope};
 
 /// One option that means something here.
@@ -52,6 +55,10 @@ pub const OPTIONS: &[MountOption] = options! {
         |o, value| assign(&mut o.region, region(value).map(Some));
     "endpoint" = "URL", "another service than AWS's: https, or http on this machine only",
         |o, value| assign(&mut o.endpoint, endpoint(value).map(Some));
+    "identity" = "guest", "act as a guest of the pool, always the same one",
+        |o, value| assign(&mut o.guest, guest(value));
+    "login" = "PROVIDER=FILE", "act as the user whose token of PROVIDER is in FILE",
+        |o, value| login(value).map(|(provider, file)| { o.logins.0.insert(provider, file); });
     "ttl" = "TIME", "how long what was read counts as current (default: 5s; 0 always asks)",
         |o, value| assign(&mut o.ttl, duration(value));
     "timeout" = "TIME", "how long any operation may take (default: 30s)",
@@ -119,6 +126,10 @@ pub struct MountOptions {
     pub region: Option<Region>,
     /// `https`, or `http` to a loopback host.
     pub endpoint: Option<Url>,
+    /// Whether a guest of the pool is acting.
+    pub guest: bool,
+    /// What a user of the pool logs in with; none leaves it to AWS's credentials.
+    pub logins: Logins,
     /// Zero asks the service every time.
     pub ttl: Duration,
     /// Never zero.
@@ -139,6 +150,8 @@ impl Default for MountOptions {
             profile: None,
             region: None,
             endpoint: None,
+            guest: false,
+            logins: Logins::default(),
             ttl: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
             no_exec: false,
@@ -182,6 +195,11 @@ fn hint(nearest: &Option<&'static str>) -> String {
 }
 
 impl MountOptions {
+    /// Returns whether a user of the pool is acting, not whom AWS's credentials are of.
+    pub fn is_user(&self) -> bool {
+        self.guest || !self.logins.0.is_empty()
+    }
+
     /// Reads what followed each `-o`: options separated by commas, in whose values `\,` is a comma
     /// and `\\` a backslash. `sloppy` skips unknown ones.
     pub fn parse<S: AsRef<OsStr>>(lists: &[S], sloppy: bool) -> Result<Self, OptionError> {
@@ -316,7 +334,7 @@ mod tests {
     fn every_option_is_taken() {
         let options = parse(
             "ro,allow_other,uid=root,gid=0,umask=0022,root=a-1:0,profile=it\\,s\\\\,region=us-east-1,\
-             endpoint=http://127.0.0.1:8000,ttl=0,timeout=500ms,noexec,noatime,,",
+             endpoint=http://127.0.0.1:8000,identity=guest,login=a.b=/t=1,ttl=0,timeout=500ms,noexec,noatime,,",
         )
         .unwrap();
         let expected = MountOptions {
@@ -329,6 +347,8 @@ mod tests {
             profile: Some("it,s\\".into()),
             region: Some("us-east-1".parse().unwrap()),
             endpoint: Some(Url::parse("http://127.0.0.1:8000").unwrap()),
+            guest: true,
+            logins: Logins([("a.b".into(), "/t=1".into())].into()),
             ttl: Duration::ZERO,
             timeout: Duration::from_millis(500),
             no_exec: true,
@@ -391,6 +411,9 @@ mod tests {
             ("ttl=-1", "500ms"),
             ("ttl=99999999999999999999", "500ms"),
             ("timeout=0", "needs some time"),
+            ("identity=ada", "expected guest"),
+            ("login=accounts.google.com", "PROVIDER=FILE"),
+            ("login==/token", "PROVIDER=FILE"),
             ("umask=888", "octal"),
             ("umask=+77", "octal"),
             ("umask=7777", "octal"),

@@ -54,6 +54,11 @@ pub fn log_file(mount_directory: &Path) -> PathBuf {
     mount_directory.join("daemon.log")
 }
 
+/// Returns the file that names the guest of a pool at an endpoint.
+pub fn guest_file(mount_directory: &Path) -> PathBuf {
+    mount_directory.join("guest")
+}
+
 fn make(path: PathBuf) -> Result<PathBuf, StateError> {
     match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
         Ok(()) => Ok(path),

@@ -1,21 +1,19 @@
 //! From a source and its options to a tree that was checked and can be mounted.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Runtime;
 
-use super::local::{LocalService, default_region};
+use super::connection::Connection;
+use super::local::LocalService;
 use super::options::MountOptions;
-use super::source::{Place, Source};
+use super::source::Source;
 use super::{Failure, chain};
-use crate::api::{Client, ClientOptions, CredentialsSource, Endpoints};
 use crate::fs::{AttrOptions, FileSystem};
 use crate::fuse::Adapter;
 use crate::mount::{self, MountPoint, Session, SessionOptions};
 use crate::store::{ErrorKind, Store, StoreOptions};
-use crate::wire::names::{Region, Scope};
 
 /// What is served, and what keeps it going.
 pub(super) struct Tree {
@@ -32,16 +30,12 @@ impl Tree {
     /// may still work.
     pub(super) fn open(source: &Source, options: &MountOptions) -> Result<Self, Failure> {
         let runtime = Runtime::new().map_err(Failure::system)?;
-        let local = match &source.place {
-            Place::Cloud { .. } => None,
-            Place::Local { store } => {
-                let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                let local = runtime.block_on(LocalService::start(store, any_port))?;
-                local.furnish()?;
-                Some(local)
-            }
-        };
-        Self::open_with(source, options, runtime, local)
+        let connection = runtime.block_on(Connection::open(source, options));
+        let connection = connection.map_err(Failure::of_mount)?;
+        if let Some(local) = &connection.local {
+            local.furnish()?;
+        }
+        Self::over(source, options, runtime, connection)
     }
 
     /// Opens a source over a local service that is running already.
@@ -49,9 +43,24 @@ impl Tree {
         source: &Source,
         options: &MountOptions,
         runtime: Runtime,
-        local: Option<LocalService>,
+        local: LocalService,
     ) -> Result<Self, Failure> {
-        let client = runtime.block_on(client(source, options, local.as_ref()))?;
+        let connection = runtime.block_on(Connection::over(source, options, Some(local)));
+        let connection = connection.map_err(Failure::of_mount)?;
+        Self::over(source, options, runtime, connection)
+    }
+
+    fn over(
+        source: &Source,
+        options: &MountOptions,
+        runtime: Runtime,
+        connection: Connection,
+    ) -> Result<Self, Failure> {
+        let Connection {
+            client,
+            scope,
+            local,
+        } = connection;
         let store = Store::new(
             client,
             StoreOptions {
@@ -68,7 +77,7 @@ impl Tree {
                 .unwrap_or_else(|| nix::unistd::getegid().as_raw()),
             umask: options.umask,
         };
-        let fs = Arc::new(FileSystem::new(store, &source.scope, attrs));
+        let fs = Arc::new(FileSystem::new(store, &scope, attrs));
         match runtime.block_on(fs.check()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Denied => {
@@ -112,41 +121,5 @@ impl Tree {
         // A busy mount is still served, until the process ends in a moment.
         std::mem::forget(self.runtime);
         unsent
-    }
-}
-
-async fn client(
-    source: &Source,
-    options: &MountOptions,
-    local: Option<&LocalService>,
-) -> Result<Client, Failure> {
-    let region = region(source, options);
-    let explicit = match local {
-        Some(local) => Some(local.url()),
-        None => options.endpoint.as_ref().map(ToString::to_string),
-    };
-    let variable = |name: &str| std::env::var(name).ok();
-    let endpoints = Endpoints::find(region.as_str(), explicit.as_deref(), variable);
-    let credentials = match local {
-        Some(local) => CredentialsSource::Fixed(local.credentials()),
-        None => CredentialsSource::chain(options.profile.as_deref())
-            .await
-            .map_err(|error| Failure::mount(chain(&error)))?,
-    };
-    Client::new(ClientOptions {
-        region,
-        endpoints: endpoints.map_err(Failure::usage)?,
-        credentials,
-    })
-    .map_err(|error| Failure::system(chain(&error)))
-}
-
-fn region(source: &Source, options: &MountOptions) -> Region {
-    if let Place::Cloud { region } = &source.place {
-        return region.clone();
-    }
-    match &source.scope {
-        Scope::Region => options.region.clone().unwrap_or_else(default_region),
-        Scope::Pool(pool) | Scope::Identity(pool, _) | Scope::Dataset(pool, _, _) => pool.region(),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an error says what was expected, for the option's name and the value to stand before.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::{Group, User};
@@ -67,6 +68,23 @@ pub(super) fn region(value: &str) -> Result<Region, String> {
 
 pub(super) fn endpoint(value: &str) -> Result<Url, String> {
     parse_endpoint(value).map_err(|error| error.to_string())
+}
+
+pub(super) fn guest(value: &str) -> Result<bool, String> {
+    match value {
+        "guest" => Ok(true),
+        _ => Err("expected guest; who logs in writes login=PROVIDER=FILE".into()),
+    }
+}
+
+/// Reads `PROVIDER=FILE`. The file's path is made absolute, as a daemon changes its directory.
+pub(super) fn login(value: &str) -> Result<(String, PathBuf), String> {
+    let (provider, file) = value.split_once('=').unwrap_or_default();
+    if provider.is_empty() || file.is_empty() {
+        return Err("expected PROVIDER=FILE, such as accounts.google.com=/run/token".into());
+    }
+    let file = std::path::absolute(file).map_err(|error| error.to_string())?;
+    Ok((provider.to_owned(), file))
 }
 
 pub(super) fn timeout(value: &str) -> Result<Duration, String> {

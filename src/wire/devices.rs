@@ -45,6 +45,9 @@ pub enum Platform {
 }
 
 impl Platform {
+    /// Every platform.
+    pub const ALL: [Self; 4] = [Self::Apns, Self::ApnsSandbox, Self::Gcm, Self::Adm];
+
     /// Returns the name on the wire, which is also the one in SNS application ARNs.
     pub fn name(self) -> &'static str {
         match self {

@@ -5,6 +5,8 @@ mod common;
 mod local_service;
 
 mod cli;
+mod cli_publish;
+mod cli_users;
 mod dataset_model;
 mod mount;
 mod point;

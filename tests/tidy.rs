@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cognitofs::cli::options::OPTIONS;
+use cognitofs::wire::operation::Call;
 
 /// More lines than this are more than one responsibility.
 const MAX_LINES: usize = 600;
@@ -550,6 +551,33 @@ fn the_manual_and_the_readme_have_every_option_and_no_other() {
         );
     }
     expect_none(faults);
+}
+
+/// Returns the rows of the README's table of operations: an operation, and how it is reached.
+fn operations_of_readme(readme: &str) -> Vec<(&str, &str)> {
+    let lines = section(readme, "\n## Operations\n", "\n## ").lines();
+    let rows = lines.filter_map(|line| {
+        line.strip_prefix("| ")?
+            .strip_suffix(" |")?
+            .split_once(" | ")
+    });
+    rows.skip(1).collect()
+}
+
+#[test]
+fn the_readme_tells_how_every_operation_is_reached() {
+    let readme = read("README.md");
+    let rows = operations_of_readme(&readme);
+    let told: Vec<&str> = rows.iter().map(|(operation, _)| *operation).collect();
+    assert_eq!(told, Call::NAMES);
+    assert_eq!(told.len(), 17);
+    assert!(section(&readme, "\n## Operations\n", "\n| ").contains("All 17 operations"));
+    let vague = rows.iter().filter(|(_, by)| by.matches('`').count() < 2);
+    expect_none(
+        vague
+            .map(|(operation, by)| format!("README.md: {operation} is reached by {by:?}"))
+            .collect(),
+    );
 }
 
 #[test]

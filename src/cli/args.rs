@@ -3,6 +3,7 @@
 //! Invariant: arguments that name files or sources may be any bytes; only what must be text is text.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -125,7 +126,7 @@ pub struct RegisterArgs {
 }
 
 /// What the platform gave the device to be reached by.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct TokenArgs {
     /// What the platform gave the device; other users of this machine can see it in ps(1)
@@ -134,6 +135,13 @@ pub struct TokenArgs {
     /// A file that holds the token; - is standard input
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+}
+
+/// Leaves the token out.
+impl fmt::Debug for TokenArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenArgs").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,7 @@
 //! Invariant: one guest for each pool and endpoint, whatever processes ask at the same time; who
 //! reads the id can act as the guest, so its file is its owner's alone.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -64,7 +64,8 @@ fn keep(directory: &Path, file: &Path, guest: &IdentityId) -> io::Result<()> {
     writeln!(new, "{guest}")?;
     new.as_file().sync_all()?;
     new.persist_noclobber(file)?;
-    Ok(())
+    // What the guest writes is lost with the id.
+    File::open(directory)?.sync_all()
 }
 
 fn unusable(file: &Path, error: &dyn std::error::Error) -> Failure {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: it succeeds only if the service says that the publish did.
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -101,7 +102,7 @@ impl Publish<'_> {
         }
         let progress = Progress::new(self.source);
         let details = self.follow(&progress).await;
-        progress.clear();
+        drop(progress);
         let details = details?;
         let when = match (
             details.bulk_publish_start_time,
@@ -224,7 +225,7 @@ impl Publish<'_> {
 struct Progress<'a> {
     source: &'a Source,
     spinner: Option<ProgressBar>,
-    shown: std::cell::Cell<&'static str>,
+    shown: Cell<&'static str>,
 }
 
 impl<'a> Progress<'a> {
@@ -242,7 +243,7 @@ impl<'a> Progress<'a> {
         Self {
             source,
             spinner,
-            shown: std::cell::Cell::new(""),
+            shown: Cell::new(""),
         }
     }
 
@@ -256,8 +257,10 @@ impl<'a> Progress<'a> {
         }
         Ok(())
     }
+}
 
-    fn clear(&self) {
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
         if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
         }

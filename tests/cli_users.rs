@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_cognitosync::types::{Operation, PushSync, RecordPatch};
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use cognitofs::api::{Client, ClientOptions, CredentialsSource, Endpoints, Logins};
 use cognitofs::server::http::router;
 use cognitofs::server::service::{Lifetimes, Service};
@@ -376,9 +378,9 @@ fn a_guest_mounts_what_is_the_guests() {
     );
 }
 
-/// A service whose users' credentials live so long, and the operations of Cognito Identity that
-/// were called there.
-async fn counted(life: Duration) -> (Client, Arc<Mutex<usize>>) {
+/// A client of a service that gives credentials `times` times, for so long, and how often it was
+/// asked for them.
+async fn counted(life: Duration, times: usize) -> (Client, Arc<Mutex<usize>>) {
     let lifetimes = Lifetimes {
         credentials: life,
         ..Lifetimes::default()
@@ -393,7 +395,14 @@ async fn counted(life: Duration) -> (Client, Arc<Mutex<usize>>) {
         let count = count.clone();
         async move {
             if request.headers().contains_key("x-amz-target") {
-                *count.lock().unwrap() += 1;
+                let asked = {
+                    let mut count = count.lock().unwrap();
+                    *count += 1;
+                    *count
+                };
+                if asked > times {
+                    return StatusCode::BAD_REQUEST.into_response();
+                }
                 // Long enough for others to ask as well.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -426,15 +435,18 @@ async fn ask(client: &Client) {
 
 #[tokio::test]
 async fn s19_credentials_are_got_once_for_all_who_wait() {
-    let (client, issued) = counted(Duration::from_secs(3600)).await;
+    let (client, issued) = counted(Duration::from_secs(3600), 1).await;
     futures_util::future::join_all((0..8).map(|_| ask(&client))).await;
     assert_eq!(*issued.lock().unwrap(), 1);
 }
 
 #[tokio::test]
 async fn s19_credentials_that_end_soon_are_replaced_before() {
-    let (client, issued) = counted(Duration::from_secs(60)).await;
+    let (client, issued) = counted(Duration::from_secs(60), 2).await;
     ask(&client).await;
     ask(&client).await;
     assert_eq!(*issued.lock().unwrap(), 2);
+    // While there are no others they are good to their end.
+    ask(&client).await;
+    assert_eq!(*issued.lock().unwrap(), 3);
 }

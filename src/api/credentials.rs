@@ -61,7 +61,8 @@ impl CredentialsSource {
         }
     }
 
-    /// Returns credentials that are good for a while. They are fetched once for all who wait.
+    /// Returns credentials that are good for a while, or, when no others can be had, until they
+    /// expire. They are fetched once for all who wait.
     ///
     /// # Errors
     /// [`Error::NoCredentials`] when none can be had.
@@ -79,10 +80,19 @@ impl CredentialsSource {
         if let Some(credentials) = current.as_ref().filter(|credentials| is_good(credentials)) {
             return Ok(credentials.clone());
         }
-        let fresh = provider.provide_credentials().await;
-        let fresh = fresh.map_err(|error| Error::NoCredentials {
-            reason: format!("{}", Chained(&error)),
-        })?;
+        let fresh = match (provider.provide_credentials().await, current.as_ref()) {
+            (Ok(fresh), _) => fresh,
+            (Err(error), Some(old)) if old.expiry() > Some(SystemTime::now()) => {
+                let error = Chained(&error).to_string();
+                tracing::warn!(error, "credentials cannot be replaced before they expire");
+                return Ok(old.clone());
+            }
+            (Err(error), _) => {
+                return Err(Error::NoCredentials {
+                    reason: Chained(&error).to_string(),
+                });
+            }
+        };
         *current = Some(fresh.clone());
         Ok(fresh)
     }

@@ -237,6 +237,7 @@ impl<'a> Progress<'a> {
                 spinner.set_style(style);
             }
             spinner.set_prefix(source.to_string());
+            spinner.set_message("begun");
             spinner.enable_steady_tick(Duration::from_millis(100));
             spinner
         });

@@ -22,7 +22,8 @@ use futures_util::FutureExt;
 
 use self::convert::{attr_of_type, entry_number, file_attr, file_type, fopen_flags, open_flags};
 use crate::fs::{
-    Entry, EntryNode, Error, FileSystem, FileType, Found, Ino, NAME_MAX, RenameMode, SetAttr, errno,
+    Entry, EntryNode, Error, Failure, FileSystem, FileType, Found, Ino, NAME_MAX, RenameMode,
+    SetAttr, errno,
 };
 
 /// Answers the kernel's requests from a [`FileSystem`].
@@ -95,15 +96,18 @@ impl Operation {
             causes.push_str(&cause.to_string());
             source = cause.source();
         }
+        let reason = format!("{error}{causes}");
         if is_everyday(error) {
-            tracing::debug!(operation = self.name, path, number, "{error}{causes}");
+            tracing::debug!(operation = self.name, path, number, "{reason}");
         } else {
-            tracing::warn!(
-                operation = self.name,
+            tracing::warn!(operation = self.name, path, errno = number, "{reason}");
+            self.fs.note_failure(Failure {
+                at: SystemTime::now(),
+                operation: self.name,
                 path,
-                errno = number,
-                "{error}{causes}"
-            );
+                errno: number,
+                reason,
+            });
         }
         Errno::from(std::io::Error::from_raw_os_error(number))
     }
@@ -193,7 +197,7 @@ impl Filesystem for Adapter {
                 TimeOrNow::SpecificTime(time) => time,
                 TimeOrNow::Now => SystemTime::now(),
             }),
-            through_handle: fh.is_some(),
+            handle: fh.map(|fh| fh.0),
         };
         self.answer(async move {
             match operation.fs.setattr(ino.0, wanted).await {
@@ -294,8 +298,7 @@ impl Filesystem for Adapter {
         self.answer(async move {
             match operation.fs.open(ino.0, open_flags(flags)).await {
                 Ok(opened) => {
-                    let flags = fopen_flags(opened.writable);
-                    reply.opened(FileHandle(opened.handle), flags);
+                    reply.opened(FileHandle(opened.handle), fopen_flags(&opened));
                 }
                 Err(error) => reply.error(operation.fail(&error)),
             }
@@ -322,7 +325,7 @@ impl Filesystem for Adapter {
                     &file_attr(&entry.attr),
                     Generation(0),
                     FileHandle(opened.handle),
-                    fopen_flags(opened.writable),
+                    fopen_flags(&opened),
                 ),
                 Err(error) => reply.error(operation.fail(&error)),
             }
@@ -333,7 +336,7 @@ impl Filesystem for Adapter {
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         size: u32,
         _flags: OpenFlags,
@@ -341,7 +344,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let operation = Operation::new(self, "read", ino);
-        match self.fs.read(ino.0, offset, size) {
+        match self.fs.read(ino.0, fh.0, offset, size) {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(operation.fail(&error)),
         }
@@ -371,13 +374,13 @@ impl Filesystem for Adapter {
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
         let operation = Operation::new(self, "flush", ino);
         self.answer(async move {
-            let flushed = operation.fs.flush(ino.0).await;
+            let flushed = operation.fs.flush(ino.0, fh.0).await;
             reply_empty(reply, &operation, flushed);
         });
     }
@@ -403,13 +406,13 @@ impl Filesystem for Adapter {
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
         let operation = Operation::new(self, "fsync", ino);
         self.answer(async move {
-            let synced = operation.fs.fsync(ino.0).await;
+            let synced = operation.fs.fsync(ino.0, fh.0).await;
             reply_empty(reply, &operation, synced);
         });
     }

@@ -3,6 +3,7 @@
 mod attributes;
 mod changes;
 mod conflicts;
+mod control;
 mod names;
 mod races;
 mod reading;

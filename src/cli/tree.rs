@@ -77,7 +77,7 @@ impl Tree {
                 .unwrap_or_else(|| nix::unistd::getegid().as_raw()),
             umask: options.umask,
         };
-        let fs = Arc::new(FileSystem::new(store, &scope, attrs));
+        let fs = Arc::new(FileSystem::new(store, &scope, attrs, about(source)));
         match runtime.block_on(fs.check()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Denied => {
@@ -122,4 +122,13 @@ impl Tree {
         std::mem::forget(self.runtime);
         unsent
     }
+}
+
+/// Returns the text of `mount.json`.
+fn about(source: &Source) -> String {
+    let about = serde_json::json!({
+        "source": source.to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    format!("{about:#}\n")
 }

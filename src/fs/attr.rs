@@ -39,6 +39,14 @@ pub struct AttrOptions {
 }
 
 impl AttrOptions {
+    /// What is not stored anywhere has no size and one date.
+    pub(super) fn fixed(&self, ino: Ino, file_type: FileType, mode: u16, at: SystemTime) -> Attr {
+        Attr {
+            mode: mode & !self.umask,
+            ..self.attr(ino, file_type, 0, at, at)
+        }
+    }
+
     pub(super) fn attr(
         &self,
         ino: Ino,
@@ -70,8 +78,8 @@ pub struct SetAttr {
     /// Bytes.
     pub size: Option<u64>,
     pub modified: Option<SystemTime>,
-    /// Whether it came through an open file (`ftruncate`), which a close will follow.
-    pub through_handle: bool,
+    /// The open file it came through (`ftruncate`), which a close will follow.
+    pub handle: Option<u64>,
 }
 
 /// What `df` shows.

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attr::FileType;
+use super::control::{ControlFile, FIXED};
 use super::error::Error;
 use super::inode::{Ino, ROOT};
 use super::lookup::{
     Entry, FileSystem, Found, ID_TTL, Place, check_length, dataset_name, reconcile,
 };
-use super::name::{encode, encode_text};
+use super::name::{CONTROL, encode, encode_text};
 use super::node::{DatasetNode, NodeKind, Standing};
 use crate::store::{self, Dataset, DatasetEntry, Identity};
 use crate::wire::names::{DatasetName, PoolId, RecordKey};
@@ -49,6 +50,7 @@ pub struct DirHandle {
 enum Cursor {
     Datasets(Vec<DatasetEntry>),
     Records(Vec<(String, Option<RecordKey>)>),
+    Control(Vec<(&'static str, ControlFile)>),
     Pages(Pages),
 }
 
@@ -86,6 +88,7 @@ impl FileSystem {
                 }
                 Cursor::Records(self.record_names(ino, dataset))
             }
+            Place::Control(directory) => Cursor::Control(directory.files()),
         };
         let handle = self.new_handle();
         let directory = Arc::new(DirHandle {
@@ -174,6 +177,16 @@ impl FileSystem {
                     entries.push(entry);
                 }
             }
+            Cursor::Control(files) => {
+                for (at, (name, file)) in files.iter().enumerate().skip(clamp(from)) {
+                    let mut entry = entry((*name).to_owned(), at as u64, FileType::Regular);
+                    if plus {
+                        let found = self.control_entry(ino, name, file.clone(), 1);
+                        entry.node = EntryNode::Entry(found);
+                    }
+                    entries.push(entry);
+                }
+            }
             Cursor::Pages(pages) => {
                 self.turn_to(&directory.place, pages, from).await?;
                 let skip = clamp(from.saturating_sub(pages.at));
@@ -210,7 +223,7 @@ impl FileSystem {
                 let id = name.parse().ok();
                 id.map(|id| NodeKind::Identity(self.store.identity(pool, &id)))
             }
-            Place::Identity(_) | Place::Dataset(_) => None,
+            Place::Identity(_) | Place::Dataset(_) | Place::Control(_) => None,
         };
         kind.map_or(EntryNode::Unknown, |kind| {
             EntryNode::Entry(self.directory_entry(parent, name, kind, ID_TTL, 1))
@@ -305,7 +318,9 @@ impl FileSystem {
                     page.next,
                 )
             }
-            Place::Identity(_) | Place::Dataset(_) => return Err(Error::BadHandle),
+            Place::Identity(_) | Place::Dataset(_) | Place::Control(_) => {
+                return Err(Error::BadHandle);
+            }
         };
         pages.begins.insert(at, token);
         *pages = Pages {
@@ -331,6 +346,7 @@ impl FileSystem {
                     "a dataset holds records; it has no directories",
                 ));
             }
+            Place::Control(_) => return Err(FIXED),
             Place::Region | Place::Pool(_) => {
                 return Err(Error::NotPermitted(
                     "identity pools and identities are not made here",
@@ -367,9 +383,13 @@ impl FileSystem {
     /// # Errors
     /// [`Error::NotEmpty`] while it has records or unsent files.
     pub async fn rmdir(&self, parent: Ino, name: &str) -> Result<(), Error> {
+        if name == CONTROL {
+            return Err(FIXED);
+        }
         let identity = match self.place(parent)? {
             Place::Identity(identity) => identity,
             Place::Dataset(_) => return Err(Error::NotADirectory),
+            Place::Control(_) => return Err(FIXED),
             Place::Region | Place::Pool(_) => {
                 return Err(Error::NotPermitted(
                     "identity pools and identities are not removed here",

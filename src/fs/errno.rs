@@ -13,6 +13,7 @@ pub fn errno(error: &Error) -> i32 {
         Error::IsADirectory => libc::EISDIR,
         Error::NotEmpty => libc::ENOTEMPTY,
         Error::NotPermitted(_) => libc::EPERM,
+        Error::Forbidden(_) => libc::EACCES,
         Error::CrossesDatasets => libc::EXDEV,
         Error::NameTooLong => libc::ENAMETOOLONG,
         Error::NameNotText | Error::NotText | Error::Unreadable => libc::EILSEQ,

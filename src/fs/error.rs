@@ -18,6 +18,9 @@ pub enum Error {
     /// Something that the service has no room for, such as a directory in a dataset.
     #[error("{0}")]
     NotPermitted(&'static str),
+    /// Something that this file system keeps from everybody.
+    #[error("{0}")]
+    Forbidden(&'static str),
     #[error("rename and hard links stay within one dataset")]
     CrossesDatasets,
     #[error("a file name has at most 255 bytes")]

@@ -9,6 +9,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use super::attr::{Attr, SetAttr};
+use super::control::FIXED;
 use super::error::Error;
 use super::inode::{Ino, Inodes};
 use super::lookup::{Entry, FileSystem, Found, Place, check_length};
@@ -39,6 +40,8 @@ pub struct Opened {
     pub handle: u64,
     /// Whether a close of it can have something to send.
     pub writable: bool,
+    /// Whether the kernel must not cache its content.
+    pub direct: bool,
 }
 
 /// What a handle remembers; all else is on the node.
@@ -67,7 +70,11 @@ impl FileSystem {
     /// [`Error::Superseded`] if a newer version has its name, so that the name is looked up again;
     /// [`Error::Unreadable`] for a value that is not Unicode, unless it is to be replaced.
     pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Opened, Error> {
-        self.open_by(ino, flags, self.deadline()).await
+        let deadline = self.deadline();
+        match self.control_file(ino) {
+            Some(file) => self.open_control(file, flags, deadline).await,
+            None => self.open_by(ino, flags, deadline).await,
+        }
     }
 
     async fn open_by(
@@ -111,6 +118,7 @@ impl FileSystem {
         Opened {
             handle,
             writable: flags.write,
+            direct: false,
         }
     }
 
@@ -156,8 +164,12 @@ impl FileSystem {
         flags: OpenFlags,
     ) -> Result<(Entry, Opened), Error> {
         check_length(name)?;
-        let Place::Dataset(dataset) = self.place(parent)? else {
-            return Err(Error::NotPermitted("files are made in datasets only"));
+        let dataset = match self.place(parent)? {
+            Place::Dataset(dataset) => dataset,
+            Place::Control(_) => return Err(FIXED),
+            Place::Region | Place::Pool(_) | Place::Identity(_) => {
+                return Err(Error::NotPermitted("files are made in datasets only"));
+            }
         };
         let key = new_key(name)?;
         let absent = match self.inodes().child(parent, name) {
@@ -211,8 +223,11 @@ impl FileSystem {
     }
 
     /// Reads at most `size` bytes from `offset` on.
-    pub fn read(&self, ino: Ino, offset: u64, size: u32) -> Result<Vec<u8>, Error> {
+    pub fn read(&self, ino: Ino, handle: u64, offset: u64, size: u32) -> Result<Vec<u8>, Error> {
         let mut inodes = self.inodes();
+        if inodes.is_control(ino) {
+            return self.controls.read(handle, offset, size);
+        }
         let named = inodes.standing(ino) == Standing::Named;
         let record = record_of(&mut inodes, ino)?;
         let unsent = record.unsent.as_ref();
@@ -247,6 +262,9 @@ impl FileSystem {
         data: &[u8],
         mapped: bool,
     ) -> Result<(), Error> {
+        if self.inodes().is_control(ino) {
+            return self.controls.write(handle, offset, data);
+        }
         // A page of a mapping has its place, whichever handle it comes by.
         let append = self.handle(handle)?.append && !mapped;
         let mut inodes = self.inodes();
@@ -276,13 +294,23 @@ impl FileSystem {
     }
 
     /// Sends what was written, if it was, and reports what became of it: close(2) returns it.
-    pub async fn flush(&self, ino: Ino) -> Result<(), Error> {
-        self.push(ino, Extent::Flushable, self.deadline()).await
+    pub async fn flush(&self, ino: Ino, handle: u64) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let control = self.inodes().is_control(ino);
+        match control {
+            true => self.apply_control(handle, deadline).await,
+            false => self.push(ino, Extent::Flushable, deadline).await,
+        }
     }
 
     /// Sends everything that was done to the file.
-    pub async fn fsync(&self, ino: Ino) -> Result<(), Error> {
-        self.push(ino, Extent::All, self.deadline()).await
+    pub async fn fsync(&self, ino: Ino, handle: u64) -> Result<(), Error> {
+        let deadline = self.deadline();
+        let control = self.inodes().is_control(ino);
+        match control {
+            true => self.apply_control(handle, deadline).await,
+            false => self.push(ino, Extent::All, deadline).await,
+        }
     }
 
     /// Closes a handle. The last one that can write sends what no flush did; what cannot be sent
@@ -292,6 +320,9 @@ impl FileSystem {
     /// # Errors
     /// Why something was dropped. Nobody but the log hears of it.
     pub async fn release(&self, handle: u64) -> Result<(), Error> {
+        if self.controls.release(handle) {
+            return Ok(());
+        }
         let Some(file) = self.lock_files().remove(&handle) else {
             return Ok(());
         };
@@ -335,7 +366,11 @@ impl FileSystem {
     /// flush, else it is sent at once. Mode and owner are not stored, and asking is no error.
     pub async fn setattr(&self, ino: Ino, wanted: SetAttr) -> Result<Attr, Error> {
         let is_record = self.inodes().record(ino).is_some();
-        if is_record && (wanted.size.is_some() || wanted.modified.is_some()) {
+        if self.inodes().is_control(ino) {
+            if let (Some(size), Some(handle)) = (wanted.size, wanted.handle) {
+                self.controls.truncate(handle, size)?;
+            }
+        } else if is_record && (wanted.size.is_some() || wanted.modified.is_some()) {
             self.set_record(ino, wanted).await?;
         } else if !is_record && wanted.size.is_some() {
             return Err(Error::IsADirectory);
@@ -356,7 +391,7 @@ impl FileSystem {
             if superseded && record.writers == 0 {
                 return Err(Error::Superseded);
             }
-            let at_once = record.writers == 0 && !wanted.through_handle;
+            let at_once = record.writers == 0 && wanted.handle.is_none();
             let drops = record.drops;
             if let Some(size) = wanted.size {
                 truncate(&mut inodes, ino, size, true)?;

@@ -79,6 +79,12 @@ impl Inodes {
         }
     }
 
+    /// Returns whether it is a file under `.cognito`.
+    pub(super) fn is_control(&self, ino: Ino) -> bool {
+        let node = self.nodes.get(&ino);
+        node.is_some_and(|node| matches!(node.kind, NodeKind::ControlFile(_)))
+    }
+
     pub(super) fn child(&self, parent: Ino, name: &str) -> Option<Ino> {
         self.names.get(&parent)?.get(name).copied()
     }
@@ -210,7 +216,10 @@ impl Inodes {
             return;
         };
         let holds = match &node.kind {
-            NodeKind::Region | NodeKind::Pool(_) => false,
+            NodeKind::Region
+            | NodeKind::Pool(_)
+            | NodeKind::ControlDirectory(_)
+            | NodeKind::ControlFile(_) => false,
             NodeKind::Identity(identity) => identity.has_made(),
             NodeKind::Dataset(dataset) => {
                 node.standing == Standing::Named && dataset.dataset.is_made()

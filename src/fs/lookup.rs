@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::attr::{Attr, AttrOptions, FileType, SpaceUsage};
+use super::control::{ControlDirectory, ControlFile, OpenControls};
 use super::directory::DirHandle;
 use super::error::Error;
+use super::failures::{Failure, Failures};
 use super::file::FileHandle;
 use super::inode::{Ino, Inodes, ROOT};
-use super::name::{Decoded, NAME_MAX, decode, encode, may_be_hashed};
+use super::name::{CONTROL, Decoded, NAME_MAX, decode, encode, may_be_hashed};
 use super::node::{DatasetNode, Node, NodeKind, RecordNode, Standing};
 use crate::store::{self, Dataset, Freshness, Identity, Record, Store};
 use crate::wire::names::{DatasetName, PoolId, RecordKey, Scope};
@@ -27,10 +29,14 @@ pub struct FileSystem {
     pub(super) started: SystemTime,
     inodes: Mutex<Inodes>,
     pub(super) files: Mutex<HashMap<u64, FileHandle>>,
+    pub(super) controls: OpenControls,
     pub(super) directories: Mutex<HashMap<u64, Arc<DirHandle>>>,
     handles: AtomicU64,
     /// How many files were dropped at their release, which nobody was told.
     pub(super) untold: AtomicUsize,
+    /// The text of `mount.json`.
+    pub(super) about: Arc<str>,
+    pub(super) failures: Failures,
     invalidated: Sender<Invalidated>,
     invalidations: Mutex<Option<Receiver<Invalidated>>>,
 }
@@ -65,11 +71,12 @@ pub(super) enum Place {
     Pool(PoolId),
     Identity(Arc<Identity>),
     Dataset(Arc<Dataset>),
+    Control(ControlDirectory),
 }
 
 impl FileSystem {
-    /// Makes the tree under `scope`.
-    pub fn new(store: Arc<Store>, scope: &Scope, attrs: AttrOptions) -> Self {
+    /// Makes the tree under `scope`; `about` is the text of `mount.json`.
+    pub fn new(store: Arc<Store>, scope: &Scope, attrs: AttrOptions, about: String) -> Self {
         let root = match scope {
             Scope::Region => NodeKind::Region,
             Scope::Pool(pool) => NodeKind::Pool(pool.clone()),
@@ -86,9 +93,12 @@ impl FileSystem {
             started: SystemTime::now(),
             inodes: Mutex::new(Inodes::new(root)),
             files: Mutex::default(),
+            controls: OpenControls::default(),
             directories: Mutex::default(),
             handles: AtomicU64::new(1),
             untold: AtomicUsize::new(0),
+            about: about.into(),
+            failures: Failures::default(),
             invalidated,
             invalidations: Mutex::new(Some(invalidations)),
         }
@@ -112,8 +122,13 @@ impl FileSystem {
                     false => Err(store::ErrorKind::NotFound.into()),
                 }
             }
-            Err(_) => Err(store::ErrorKind::Failed.into()),
+            Ok(Place::Control(_)) | Err(_) => Err(store::ErrorKind::Failed.into()),
         }
+    }
+
+    /// Takes note of an operation that failed, for `errors.log`.
+    pub fn note_failure(&self, failure: Failure) {
+        self.failures.note(failure);
     }
 
     /// Returns the names the kernel is to forget, as they come. They can be taken once.
@@ -157,7 +172,8 @@ impl FileSystem {
             NodeKind::Pool(pool) => Ok(Place::Pool(pool.clone())),
             NodeKind::Identity(identity) => Ok(Place::Identity(identity.clone())),
             NodeKind::Dataset(node) => Ok(Place::Dataset(node.dataset.clone())),
-            NodeKind::Record(_) => Err(Error::NotADirectory),
+            NodeKind::ControlDirectory(directory) => Ok(Place::Control(directory.clone())),
+            NodeKind::Record(_) | NodeKind::ControlFile(_) => Err(Error::NotADirectory),
         }
     }
 
@@ -190,7 +206,11 @@ impl FileSystem {
         check_length(name)?;
         let place = self.place(parent)?;
         if decode(name) == Decoded::Reserved {
-            return Ok(Found::Nothing(ID_TTL));
+            let control = ControlDirectory::of(parent, place).filter(|_| name == CONTROL);
+            return Ok(match control.map(NodeKind::ControlDirectory) {
+                Some(kind) => Found::Entry(self.directory_entry(parent, name, kind, ID_TTL, given)),
+                None => Found::Nothing(ID_TTL),
+            });
         }
         match place {
             Place::Region => match name.parse::<PoolId>() {
@@ -216,6 +236,10 @@ impl FileSystem {
                 self.find_record(parent, name, &dataset, (given, deadline))
                     .await
             }
+            Place::Control(directory) => Ok(match directory.file(name) {
+                Some(file) => Found::Entry(self.control_entry(parent, name, file, given)),
+                None => Found::Nothing(ID_TTL),
+            }),
         }
     }
 
@@ -314,6 +338,19 @@ impl FileSystem {
         Some(Entry { attr, ttl })
     }
 
+    /// Returns the entry of a file under `.cognito`. Its size is not known before it is opened, and
+    /// the kernel must not keep what a write made it believe.
+    pub(super) fn control_entry(
+        &self,
+        parent: Ino,
+        name: &str,
+        file: ControlFile,
+        given: u64,
+    ) -> Entry {
+        let kind = NodeKind::ControlFile(file);
+        self.directory_entry(parent, name, kind, Duration::ZERO, given)
+    }
+
     /// Returns a directory's entry; the kernel is given the node `given` times.
     pub(super) fn directory_entry(
         &self,
@@ -338,7 +375,8 @@ impl FileSystem {
         {
             match (&mut node.kind, &kind) {
                 (NodeKind::Pool(_), NodeKind::Pool(_))
-                | (NodeKind::Identity(_), NodeKind::Identity(_)) => return ino,
+                | (NodeKind::Identity(_), NodeKind::Identity(_))
+                | (NodeKind::ControlFile(_), NodeKind::ControlFile(_)) => return ino,
                 (NodeKind::Dataset(old), NodeKind::Dataset(new))
                     if Arc::ptr_eq(&old.dataset, &new.dataset) =>
                 {
@@ -361,7 +399,11 @@ impl FileSystem {
         let inodes = self.inodes();
         let node = inodes.get(ino).ok_or(Error::Superseded)?;
         let ttl = match &node.kind {
-            NodeKind::Region | NodeKind::Pool(_) | NodeKind::Identity(_) => ID_TTL,
+            NodeKind::Region
+            | NodeKind::Pool(_)
+            | NodeKind::Identity(_)
+            | NodeKind::ControlDirectory(_) => ID_TTL,
+            NodeKind::ControlFile(_) => Duration::ZERO,
             NodeKind::Dataset(_) => self.store.options().ttl,
             NodeKind::Record(record) => record.dataset.freshness(),
         };
@@ -370,6 +412,16 @@ impl FileSystem {
 
     pub(super) fn attr_of(&self, ino: Ino, node: &Node) -> Attr {
         let (file_type, size, modified, changed) = match &node.kind {
+            NodeKind::ControlDirectory(_) => {
+                let mode = 0o555;
+                return self
+                    .attrs
+                    .fixed(ino, FileType::Directory, mode, self.started);
+            }
+            NodeKind::ControlFile(file) => {
+                let mode = if file.is_settable() { 0o644 } else { 0o444 };
+                return self.attrs.fixed(ino, FileType::Regular, mode, self.started);
+            }
             NodeKind::Region | NodeKind::Pool(_) | NodeKind::Identity(_) => {
                 (FileType::Directory, 0, self.started, self.started)
             }

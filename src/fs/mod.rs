@@ -4,9 +4,11 @@
 //! or of the kernel's protocol.
 
 mod attr;
+mod control;
 mod directory;
 mod errno;
 mod error;
+mod failures;
 mod file;
 mod inode;
 mod lookup;
@@ -20,6 +22,7 @@ pub use attr::{Attr, AttrOptions, FileType, SetAttr, SpaceUsage};
 pub use directory::{DirEntry, DirHandle, EntryNode};
 pub use errno::errno;
 pub use error::Error;
+pub use failures::Failure;
 pub use file::{OpenFlags, Opened};
 pub use inode::{Ino, ROOT};
 pub use lookup::{Entry, FileSystem, Found, Invalidated};

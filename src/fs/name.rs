@@ -11,7 +11,7 @@ use crate::wire::names::RecordKey;
 /// The longest file name, in bytes.
 pub const NAME_MAX: usize = 255;
 /// The directory about a directory. It is never a key's own name.
-const CONTROL: &str = ".cognito";
+pub(super) const CONTROL: &str = ".cognito";
 
 const HASH_MARK: &str = "%~";
 /// Hexadecimal digits: 128 bits.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::control::{ControlDirectory, ControlFile};
 use super::inode::Ino;
 use super::unsent::{Unsent, UnsentKind};
 use crate::store::{Dataset, Identity};
@@ -39,6 +40,8 @@ pub(super) enum NodeKind {
     Identity(Arc<Identity>),
     Dataset(DatasetNode),
     Record(Box<RecordNode>),
+    ControlDirectory(ControlDirectory),
+    ControlFile(ControlFile),
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::control::FIXED;
 use super::error::Error;
 use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
@@ -45,8 +46,12 @@ impl FileSystem {
     /// # Errors
     /// [`Error::Busy`] if it is no longer what was shown here.
     pub async fn unlink(&self, parent: Ino, name: &str) -> Result<(), Error> {
-        let Place::Dataset(dataset) = self.place(parent)? else {
-            return Err(Error::IsADirectory);
+        let dataset = match self.place(parent)? {
+            Place::Dataset(dataset) => dataset,
+            Place::Control(_) => return Err(FIXED),
+            Place::Region | Place::Pool(_) | Place::Identity(_) => {
+                return Err(Error::IsADirectory);
+            }
         };
         let deadline = self.deadline();
         let ino = self.known_child(parent, name, deadline).await?;
@@ -92,6 +97,8 @@ impl FileSystem {
     ) -> Result<(), Error> {
         check_length(new_name)?;
         let dataset = match self.place(parent)? {
+            Place::Control(_) => return Err(FIXED),
+            _ if matches!(self.place(new_parent)?, Place::Control(_)) => return Err(FIXED),
             Place::Dataset(dataset) if parent == new_parent => dataset,
             Place::Dataset(_) | Place::Identity(_) => return Err(Error::CrossesDatasets),
             Place::Region | Place::Pool(_) => {

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use fuser::{FileAttr, FopenFlags, INodeNo, OpenAccMode, OpenFlags};
 
-use crate::fs::{Attr, EntryNode, FileType};
+use crate::fs::{Attr, EntryNode, FileType, Opened};
 
 pub(super) fn open_flags(flags: OpenFlags) -> crate::fs::OpenFlags {
     let mode = flags.acc_mode();
@@ -18,12 +18,16 @@ pub(super) fn open_flags(flags: OpenFlags) -> crate::fs::OpenFlags {
     }
 }
 
-/// An inode is one version, so what the kernel has cached of it stays right. Only a writable
-/// handle has something to flush.
-pub(super) fn fopen_flags(writable: bool) -> FopenFlags {
-    match writable {
-        true => FopenFlags::FOPEN_KEEP_CACHE,
-        false => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+/// A record's inode is one version, so what the kernel has cached of it stays right. Only a
+/// writable handle has something to flush.
+pub(super) fn fopen_flags(opened: &Opened) -> FopenFlags {
+    let cache = match opened.direct {
+        true => FopenFlags::FOPEN_DIRECT_IO,
+        false => FopenFlags::FOPEN_KEEP_CACHE,
+    };
+    match opened.writable {
+        true => cache,
+        false => cache | FopenFlags::FOPEN_NOFLUSH,
     }
 }
 

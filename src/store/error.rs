@@ -25,7 +25,7 @@ pub enum ErrorKind {
     TooBig,
     /// The value is not Unicode text.
     NotText,
-    /// The service calls the request invalid.
+    /// The service, or this side of it, calls the request invalid.
     Invalid,
     /// The service asks to slow down.
     Throttled,
@@ -48,6 +48,16 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
+
+    pub(super) fn because(
+        kind: ErrorKind,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            kind,
+            source: Some(Arc::new(source)),
+        }
+    }
 }
 
 impl std::fmt::Display for Error {
@@ -61,7 +71,7 @@ impl std::fmt::Display for Error {
             ErrorKind::Quota => "a quota of the service is reached",
             ErrorKind::TooBig => "more than 1,048,575 characters",
             ErrorKind::NotText => "not Unicode text",
-            ErrorKind::Invalid => "the service calls it invalid",
+            ErrorKind::Invalid => "invalid",
             ErrorKind::Throttled => "the service is throttling",
             ErrorKind::TimedOut => "no answer in time",
             ErrorKind::Unreachable => "the service cannot be reached",
@@ -93,10 +103,7 @@ impl From<api::Error> for Error {
             api::Error::NoCredentials { .. } => ErrorKind::Unauthenticated,
             api::Error::Unsayable(_) => ErrorKind::Invalid,
         };
-        Self {
-            kind,
-            source: Some(Arc::new(error)),
-        }
+        Self::because(kind, error)
     }
 }
 
@@ -128,7 +135,10 @@ fn fault_kind(fault: &Fault) -> ErrorKind {
         | Code::MissingAuthenticationToken
         | Code::UnrecognizedClient => ErrorKind::Unauthenticated,
         Code::LimitExceeded => ErrorKind::Quota,
-        Code::InvalidParameter | Code::Serialization => ErrorKind::Invalid,
+        Code::InvalidConfiguration
+        | Code::InvalidIdentityPoolConfiguration
+        | Code::InvalidParameter
+        | Code::Serialization => ErrorKind::Invalid,
         Code::LambdaThrottled | Code::Throttling | Code::TooManyRequests => ErrorKind::Throttled,
         Code::ResourceConflict | Code::ConcurrentModification => ErrorKind::Stale,
         Code::AlreadyStreamed
@@ -137,8 +147,6 @@ fn fault_kind(fault: &Fault) -> ErrorKind {
         | Code::ExternalService
         | Code::InternalError
         | Code::InternalFailure
-        | Code::InvalidConfiguration
-        | Code::InvalidIdentityPoolConfiguration
         | Code::InvalidLambdaFunctionOutput
         | Code::ServiceUnavailable
         | Code::UnknownOperation

@@ -5,12 +5,14 @@
 
 mod cache;
 mod dataset;
+mod document;
 mod error;
 mod identity;
 mod waiters;
 
 pub use cache::{Page, Store, StoreOptions};
 pub use dataset::{Dataset, Freshness, Record};
+pub use document::Document;
 pub use error::{Error, ErrorKind};
 pub use identity::{DatasetEntry, Identity};
 pub use waiters::Commit;

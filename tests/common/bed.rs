@@ -236,4 +236,19 @@ impl Bed {
             .dataset_name(dataset);
         self.block_on(delete.send()).unwrap();
     }
+
+    /// Stores a value and a key that are no Unicode, as JavaScript clients can.
+    pub fn put_surrogates(&self, dataset: &str) {
+        let developer = self.service.developer("us-east-1".parse().unwrap());
+        let (pool, identity) = (self.pool.as_str(), self.identity.as_str());
+        let path = format!("/identitypools/{pool}/identities/{identity}/datasets/{dataset}");
+        let token = self.list(dataset).sync_session_token().unwrap().to_owned();
+        let body = format!(
+            r#"{{"SyncSessionToken":"{token}","RecordPatches":[
+            {{"Op":"replace","Key":"bad","Value":"half \ud83d of it","SyncCount":0}},
+            {{"Op":"replace","Key":"odd\ud83d","Value":"odd key","SyncCount":0}}]}}"#
+        );
+        let call = Call::parse("POST", &path, "", body.as_bytes()).unwrap();
+        self.service.call(&call, &developer, now()).unwrap();
+    }
 }

@@ -20,6 +20,8 @@ pub enum Trouble {
     LoseCall,
     /// It is answered with this status and nothing else.
     Status(u16),
+    /// An error by its code, with status 400.
+    Fault(&'static str),
     /// The connection breaks now, and it is carried out later.
     Late(Duration),
     /// It is answered late.
@@ -91,6 +93,10 @@ impl Tap {
                 broken()
             }
             Some(Trouble::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
+            Some(Trouble::Fault(code)) => {
+                let header = [("x-amzn-errortype", code)];
+                (StatusCode::BAD_REQUEST, header, "{}").into_response()
+            }
             Some(Trouble::Late(pause)) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(pause).await;
@@ -128,6 +134,16 @@ fn name(request: &Request) -> &'static str {
     match (request.method().as_str(), segments) {
         ("GET", 1) if request.uri().path() == "/" => "probe",
         ("GET", 1) => "ListIdentityPoolUsage",
+        ("GET", 2) => "DescribeIdentityPoolUsage",
+        (method, 3) => match (method, request.uri().path().rsplit('/').next()) {
+            ("GET", Some("configuration")) => "GetIdentityPoolConfiguration",
+            ("POST", Some("configuration")) => "SetIdentityPoolConfiguration",
+            ("GET", Some("events")) => "GetCognitoEvents",
+            ("POST", Some("events")) => "SetCognitoEvents",
+            ("POST", Some("bulkpublish")) => "BulkPublish",
+            ("POST", Some("getBulkPublishDetails")) => "GetBulkPublishDetails",
+            other => panic!("unexpected {other:?}"),
+        },
         ("GET", 4) => "DescribeIdentityUsage",
         ("GET", 5) => "ListDatasets",
         ("GET", 6) => "DescribeDataset",

@@ -138,7 +138,7 @@ fn s18_throttling_and_broken_connections_are_retried() {
 fn s20_one_bad_record_spoils_nothing() {
     let bed = Bed::new();
     bed.change("data", &[("good", Some("v"))]);
-    put_surrogates(&bed);
+    bed.put_surrogates("data");
     let mounted = bed.mount("");
     let dataset = bed.dataset(&mounted, "data");
     let listed = names(&dataset);
@@ -155,22 +155,6 @@ fn s20_one_bad_record_spoils_nothing() {
     assert_eq!(bed.remote("data", "moved"), Some(Some("mended".to_owned())));
     fs::remove_file(dataset.join(odd)).unwrap();
     assert_eq!(names(&dataset), ["good", "moved"]);
-}
-
-/// Stores a value and a key that are no Unicode, as JavaScript clients can.
-fn put_surrogates(bed: &Bed) {
-    use cognitofs::wire::operation::Call;
-    let developer = bed.service.developer("us-east-1".parse().unwrap());
-    let (pool, identity) = (bed.pool.as_str(), bed.identity.as_str());
-    let path = format!("/identitypools/{pool}/identities/{identity}/datasets/data");
-    let token = bed.list("data").sync_session_token().unwrap().to_owned();
-    let body = format!(
-        r#"{{"SyncSessionToken":"{token}","RecordPatches":[
-        {{"Op":"replace","Key":"bad","Value":"half \ud83d of it","SyncCount":0}},
-        {{"Op":"replace","Key":"odd\ud83d","Value":"odd key","SyncCount":0}}]}}"#
-    );
-    let call = Call::parse("POST", &path, "", body.as_bytes()).unwrap();
-    bed.service.call(&call, &developer, now()).unwrap();
 }
 
 #[test]

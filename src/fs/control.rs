@@ -1,0 +1,264 @@
+//! `.cognito`: files about the mount, a pool, an identity or a dataset.
+//!
+//! They are made when they are opened and belong to that one open, as in `/proc`. What is written
+//! is applied when it is flushed. Invariant: nothing here is listed, and nothing can be created,
+//! renamed or removed here, so that editors write in place.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::error::Error;
+use super::file::{OpenFlags, Opened};
+use super::inode::{Ino, ROOT};
+use super::lookup::{FileSystem, Place};
+use super::node::NodeKind;
+use crate::store::{Dataset, Document, Identity};
+use crate::wire::names::PoolId;
+
+/// The longest text that can be written, in bytes: the service's configurations are far shorter.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// Why nothing can be made, renamed or removed in a `.cognito` directory.
+pub(super) const FIXED: Error = Error::Forbidden("the files in .cognito are fixed");
+
+/// A file under `.cognito`.
+#[derive(Clone, Debug)]
+pub(super) enum ControlFile {
+    Document(Document),
+    /// `mount.json`: what is mounted, from where, as whom and how.
+    Mount,
+    /// `errors.log`: what failed last.
+    Errors,
+}
+
+/// What a `.cognito` directory is about.
+#[derive(Clone, Debug)]
+pub(super) struct ControlDirectory {
+    /// Whether it is about the mount as well.
+    of_root: bool,
+    of: Subject,
+}
+
+#[derive(Clone, Debug)]
+enum Subject {
+    Region,
+    Pool(PoolId),
+    Identity(Arc<Identity>),
+    Dataset(Arc<Dataset>),
+}
+
+impl ControlDirectory {
+    /// Returns the one of a directory; it has none of its own.
+    pub(super) fn of(directory: Ino, place: Place) -> Option<Self> {
+        let of = match place {
+            Place::Region => Subject::Region,
+            Place::Pool(pool) => Subject::Pool(pool),
+            Place::Identity(identity) => Subject::Identity(identity),
+            Place::Dataset(dataset) => Subject::Dataset(dataset),
+            Place::Control(_) => return None,
+        };
+        Some(Self {
+            of_root: directory == ROOT,
+            of,
+        })
+    }
+
+    /// Returns its files by name.
+    pub(super) fn files(&self) -> Vec<(&'static str, ControlFile)> {
+        let documents = match &self.of {
+            Subject::Region => vec![],
+            Subject::Pool(pool) => vec![
+                ("bulk-publish.json", Document::BulkPublish(pool.clone())),
+                ("configuration.json", Document::Configuration(pool.clone())),
+                ("events.json", Document::Events(pool.clone())),
+                ("usage.json", Document::PoolUsage(pool.clone())),
+            ],
+            Subject::Identity(identity) => {
+                vec![("usage.json", Document::IdentityUsage(identity.clone()))]
+            }
+            Subject::Dataset(dataset) => vec![
+                ("dataset.json", Document::Dataset(dataset.clone())),
+                ("records.json", Document::Records(dataset.clone())),
+            ],
+        };
+        let documents = documents.into_iter();
+        let mut files: Vec<_> = documents
+            .map(|(name, document)| (name, ControlFile::Document(document)))
+            .collect();
+        if self.of_root {
+            files.push(("errors.log", ControlFile::Errors));
+            files.push(("mount.json", ControlFile::Mount));
+        }
+        files
+    }
+
+    pub(super) fn file(&self, name: &str) -> Option<ControlFile> {
+        let mut files = self.files().into_iter();
+        files.find_map(|(found, file)| (found == name).then_some(file))
+    }
+}
+
+impl ControlFile {
+    pub(super) fn is_settable(&self) -> bool {
+        match self {
+            Self::Document(document) => document.is_settable(),
+            Self::Mount | Self::Errors => false,
+        }
+    }
+}
+
+/// An open file under `.cognito`.
+#[derive(Debug)]
+struct OpenControl {
+    file: ControlFile,
+    /// What it was when it was opened, or last applied.
+    shown: Arc<str>,
+    text: Vec<u8>,
+    append: bool,
+    /// Whether something was written since: a truncation alone is only the beginning of a write.
+    written: bool,
+}
+
+/// Open files under `.cognito`, by handle.
+#[derive(Debug, Default)]
+pub(super) struct OpenControls(Mutex<HashMap<u64, OpenControl>>);
+
+impl OpenControls {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, OpenControl>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(
+        &self,
+        handle: u64,
+        action: impl FnOnce(&mut OpenControl) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        action(self.lock().get_mut(&handle).ok_or(Error::BadHandle)?)
+    }
+
+    pub(super) fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Vec<u8>, Error> {
+        self.with(handle, |open| {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let from = from.min(open.text.len());
+            let to = from.saturating_add(size as usize).min(open.text.len());
+            Ok(open.text[from..to].to_vec())
+        })
+    }
+
+    /// # Errors
+    /// [`Error::TooBig`] over 1 MiB.
+    pub(super) fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.with(handle, |open| {
+            let offset = match open.append {
+                true => open.text.len(),
+                false => usize::try_from(offset).unwrap_or(usize::MAX),
+            };
+            let end = offset.saturating_add(data.len());
+            if end > MAX_BYTES {
+                return Err(Error::TooBig);
+            }
+            if end > open.text.len() {
+                open.text.resize(end, 0);
+            }
+            open.text[offset..end].copy_from_slice(data);
+            open.written = true;
+            Ok(())
+        })
+    }
+
+    /// Cuts or extends the text of one open file.
+    pub(super) fn truncate(&self, handle: u64, size: u64) -> Result<(), Error> {
+        self.with(handle, |open| {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            if size > MAX_BYTES {
+                return Err(Error::TooBig);
+            }
+            open.text.resize(size, 0);
+            open.written |= size > 0;
+            Ok(())
+        })
+    }
+
+    /// Closes a handle; returns whether it was one of these.
+    pub(super) fn release(&self, handle: u64) -> bool {
+        self.lock().remove(&handle).is_some()
+    }
+}
+
+impl FileSystem {
+    /// Returns what file under `.cognito` an inode is, if it is one.
+    pub(super) fn control_file(&self, ino: Ino) -> Option<ControlFile> {
+        match &self.inodes().get(ino)?.kind {
+            NodeKind::ControlFile(file) => Some(file.clone()),
+            _ => None,
+        }
+    }
+
+    /// Opens a file under `.cognito`: its text is made now, for this open alone.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a write to what can be read only, else why the service cannot say.
+    pub(super) async fn open_control(
+        &self,
+        file: ControlFile,
+        flags: OpenFlags,
+        deadline: Instant,
+    ) -> Result<Opened, Error> {
+        if flags.write && !file.is_settable() {
+            return Err(Error::Forbidden("this file can be read only"));
+        }
+        let shown: Arc<str> = match &file {
+            ControlFile::Document(document) => {
+                let text = self.store.document(document, deadline).await?;
+                text.into()
+            }
+            ControlFile::Mount => self.about.clone(),
+            ControlFile::Errors => self.failures.text().into(),
+        };
+        let text = match flags.truncate {
+            true => Vec::new(),
+            false => shown.as_bytes().to_vec(),
+        };
+        let handle = self.new_handle();
+        let open = OpenControl {
+            file,
+            shown,
+            text,
+            append: flags.append,
+            written: false,
+        };
+        self.controls.lock().insert(handle, open);
+        Ok(Opened {
+            handle,
+            writable: flags.write,
+            direct: true,
+        })
+    }
+
+    /// Applies what was written to a file under `.cognito`.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing is changed then.
+    pub(super) async fn apply_control(&self, handle: u64, deadline: Instant) -> Result<(), Error> {
+        let (file, shown, text) = {
+            let controls = self.controls.lock();
+            let open = controls.get(&handle).ok_or(Error::BadHandle)?;
+            if !open.written {
+                return Ok(());
+            }
+            (open.file.clone(), open.shown.clone(), open.text.clone())
+        };
+        let ControlFile::Document(document) = file else {
+            return Err(Error::Forbidden("this file can be read only"));
+        };
+        let text: Arc<str> = String::from_utf8(text).map_err(|_| Error::NotText)?.into();
+        let set = self.store.set_document(&document, &shown, &text, deadline);
+        set.await?;
+        if let Some(open) = self.controls.lock().get_mut(&handle) {
+            open.written = open.text != text.as_bytes();
+            open.shown = text;
+        }
+        Ok(())
+    }
+}

@@ -22,8 +22,8 @@ use futures_util::FutureExt;
 
 use self::convert::{attr_of_type, entry_number, file_attr, file_type, fopen_flags, open_flags};
 use crate::fs::{
-    Entry, EntryNode, Error, Failure, FileSystem, FileType, Found, Ino, NAME_MAX, RenameMode,
-    SetAttr, errno,
+    Answering, Entry, EntryNode, Error, Failure, FileSystem, FileType, Found, Ino, NAME_MAX,
+    RenameMode, SetAttr, errno,
 };
 
 /// Answers the kernel's requests from a [`FileSystem`].
@@ -59,12 +59,26 @@ impl Adapter {
     }
 }
 
+/// Requests that change nothing: the end of the mount does not wait for them.
+const READING: &[&str] = &[
+    "lookup",
+    "getattr",
+    "open",
+    "read",
+    "opendir",
+    "readdir",
+    "readdirplus",
+    "releasedir",
+    "statfs",
+];
+
 /// One request, for the log.
 struct Operation {
     fs: Arc<FileSystem>,
     name: &'static str,
     ino: Ino,
     child: Option<String>,
+    _answering: Option<Answering>,
 }
 
 impl Operation {
@@ -75,6 +89,7 @@ impl Operation {
             name,
             ino: ino.0,
             child: None,
+            _answering: (!READING.contains(&name)).then(|| adapter.fs.answering()),
         }
     }
 
@@ -89,14 +104,7 @@ impl Operation {
     fn fail(&self, error: &Error) -> Errno {
         let number = errno(error);
         let path = self.fs.path(self.ino, self.child.as_deref());
-        let mut causes = String::new();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            causes.push_str(": ");
-            causes.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        let reason = format!("{error}{causes}");
+        let reason = error.with_causes();
         if is_everyday(error) {
             tracing::debug!(operation = self.name, path, number, "{reason}");
         } else {

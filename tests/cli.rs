@@ -228,7 +228,7 @@ fn a_mount_in_the_background_answers_and_is_on_its_own() {
 #[test]
 fn a_daemon_inherits_no_lock() {
     let Some(point) = Point::new() else { return };
-    let lock = File::create(point.beside("lock")).unwrap();
+    let lock = File::create(point.beside("inherited")).unwrap();
     let mut shell = Command::new("sh");
     shell
         .arg("-c")
@@ -244,7 +244,7 @@ fn a_daemon_inherits_no_lock() {
     let files = std::fs::read_dir(format!("/proc/{}/fd", point.daemon())).unwrap();
     for file in files.flatten() {
         let link = std::fs::read_link(file.path()).unwrap_or_default();
-        assert!(!link.ends_with("lock"), "{link:?}");
+        assert!(!link.ends_with("inherited"), "{link:?}");
     }
 }
 

@@ -356,7 +356,9 @@ fn a_guest_mounts_what_is_the_guests() {
     let bed = Bed::new();
     bed.change("others", &[("k", Some("v"))]);
     let pool = bed.pool.to_string();
-    let (mounted, calls) = bed.calls_of(|| Mounted::new(&bed, &pool, "identity=guest"));
+    let state = bed.directory.path().join("guests").display().to_string();
+    let options = format!("identity=guest,state={state}");
+    let (mounted, calls) = bed.calls_of(|| Mounted::new(&bed, &pool, &options));
     assert_eq!(
         calls[..3],
         ["GetId", "GetCredentialsForIdentity", "ListDatasets"]
@@ -366,7 +368,7 @@ fn a_guest_mounts_what_is_the_guests() {
     fs::write(mounted.path.join("mine/k"), "v").unwrap();
     drop(mounted);
 
-    let (again, calls) = bed.calls_of(|| Mounted::new(&bed, &pool, "identity=guest"));
+    let (again, calls) = bed.calls_of(|| Mounted::new(&bed, &pool, &options));
     assert_eq!(calls, ["GetCredentialsForIdentity", "ListDatasets"]);
     assert_eq!(fs::read_to_string(again.path.join("mine/k")).unwrap(), "v");
     drop(again);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cognitofs::sync::{
-    Base, Change, DatasetState, Kind, Listing, Outcome, Refusal, Shown, Step, Ticket,
+    Base, Change, DatasetState, Kind, Listing, Outcome, Refusal, Replaced, Shown, Step, Ticket,
+    Unseen,
 };
 use cognitofs::wire::fault::{Code, Fault};
 use cognitofs::wire::names::RecordKey;
@@ -201,12 +202,19 @@ fn name(key: u8) -> String {
     format!("k{key}")
 }
 
-/// Drives a state to rest against the server; `weather` strikes the first update.
-fn drive(state: &mut DatasetState, server: &mut Server, mut weather: Weather, at: Instant) {
+/// Drives a state to rest against the server; `weather` strikes the first update. Returns what was
+/// to be kept, because nobody here had seen it.
+fn drive(
+    state: &mut DatasetState,
+    server: &mut Server,
+    mut weather: Weather,
+    at: Instant,
+) -> Vec<Replaced> {
+    let mut kept = Vec::new();
     for round in 0.. {
         assert!(round < 100, "it does not come to rest");
         match state.next_step(at) {
-            Step::Idle => return,
+            Step::Idle => return kept,
             Step::Delete => {
                 let live = server.records.values().any(|(value, _)| value.is_some());
                 assert!(!live, "a dataset with records is not deleted");
@@ -222,7 +230,12 @@ fn drive(state: &mut DatasetState, server: &mut Server, mut weather: Weather, at
                     state.handle_unknown_sync_count();
                 }
             },
-            Step::Update { patches, token } => {
+            Step::Update {
+                patches,
+                token,
+                replaced,
+            } => {
+                kept.extend(replaced.into_iter().filter(|old| !old.seen));
                 let strike = std::mem::replace(&mut weather, Weather::Fine);
                 if let Weather::Race(key) = strike {
                     server.set(&name(key), Some("raced".to_owned()));
@@ -239,6 +252,7 @@ fn drive(state: &mut DatasetState, server: &mut Server, mut weather: Weather, at
             }
         }
     }
+    kept
 }
 
 /// Checks what became of one group.
@@ -295,7 +309,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn nothing_disappears_that_was_not_shown(events in prop::collection::vec(event(), 1..40)) {
+    fn nothing_disappears_that_was_neither_shown_nor_kept(
+        events in prop::collection::vec(event(), 1..40),
+        keeps in any::<bool>(),
+    ) {
+        let unseen = if keeps { Unseen::Keep } else { Unseen::Refuse };
         let start = Instant::now();
         let mut state = DatasetState::default();
         let mut server = Server::default();
@@ -328,7 +346,7 @@ proptest! {
                 Event::Quota(value) => server.refuses = value,
                 Event::Change(wishes, weather) => {
                     let first = RecordKey::new("k0").unwrap();
-                    let unseen = Base { life: state.base(&first).life, shown: Shown::Absent };
+                    let absent = Base { life: state.base(&first).life, shown: Shown::Absent };
                     let mut used = Vec::new();
                     let mut groups: Vec<(Ticket, Vec<Change>)> = Vec::new();
                     for (key, wish) in wishes {
@@ -339,8 +357,9 @@ proptest! {
                         used.extend([key, other]);
                         let change = |key: u8, kind| Change {
                             key: RecordKey::new(name(key)).unwrap(),
-                            base: shown.get(&name(key)).copied().unwrap_or(unseen),
+                            base: shown.get(&name(key)).copied().unwrap_or(absent),
                             kind,
+                            unseen,
                             modified: Timestamp::from_millis(1_000_000 + second as i64),
                         };
                         let changes = match wish {
@@ -361,7 +380,7 @@ proptest! {
                     }
                     let before = server.records.clone();
                     server.replaced.clear();
-                    drive(&mut state, &mut server, weather, at);
+                    let kept = drive(&mut state, &mut server, weather, at);
                     let outcomes: BTreeMap<Ticket, Outcome> =
                         state.take_settled().into_iter().collect();
                     for (ticket, changes) in &groups {
@@ -381,8 +400,12 @@ proptest! {
                         let change = changes.into_iter().find(|c| c.key.as_str() == Some(key));
                         let base = change.unwrap().base.shown;
                         let was_shown = base == Shown::Version(*count);
-                        let kept = new.as_ref().is_some_and(|new| new.starts_with(old.as_str()));
-                        prop_assert!(was_shown || kept, "{} {} {:?}", key, old, new);
+                        let lives_on = new.as_ref().is_some_and(|new| new.starts_with(old.as_str()));
+                        let was_kept = kept.iter().any(|kept| {
+                            let same = kept.key.as_str() == Some(key) && kept.sync_count == *count;
+                            same && kept.value.as_str() == Some(old)
+                        });
+                        prop_assert!(was_shown || lives_on || was_kept, "{} {} {:?}", key, old, new);
                     }
                 }
             }
@@ -408,6 +431,7 @@ fn s10_one_bad_record_in_a_batch_fails_alone() {
             key,
             base,
             kind,
+            unseen: Unseen::Refuse,
             modified,
         }])
     };
@@ -434,13 +458,14 @@ fn s18_an_abandoned_change_is_recognised_and_never_repeated() {
             base: state.base(&key),
             key: key.clone(),
             kind: Kind::Whole("x".into()),
+            unseen: Unseen::Refuse,
             modified: Timestamp::from_millis(0),
         }]);
         let Step::List { since } = state.next_step(at) else {
             panic!()
         };
         state.handle_listed(server.list(since).unwrap(), at);
-        let Step::Update { patches, token } = state.next_step(at) else {
+        let Step::Update { patches, token, .. } = state.next_step(at) else {
             panic!()
         };
         if applied {
@@ -476,6 +501,7 @@ fn s03_a_deletion_that_no_flag_tells_of_is_noticed() {
         base: state.base(&key),
         key: key.clone(),
         kind: Kind::Whole("x".into()),
+        unseen: Unseen::Refuse,
         modified: Timestamp::from_millis(0),
     }]);
     drive(&mut state, &mut server, Weather::Fine, at);
@@ -505,6 +531,7 @@ fn s18_a_removal_made_by_others_is_no_proof() {
             key,
             base,
             kind,
+            unseen: Unseen::Refuse,
             modified,
         }
     };

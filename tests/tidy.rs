@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync::Remote",
             "sync::Shown",
             "sync::Ticket",
+            "sync::Unseen",
             "wire::names",
             "wire::text",
             "wire::timestamp",
@@ -54,7 +55,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("aws_config", &["api/credentials.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
-    ("rusqlite", &["server/storage.rs", "server/storage/"]),
+    (
+        "rusqlite",
+        &[
+            "server/storage.rs",
+            "server/storage/",
+            "store/journal.rs",
+            "store/journal/",
+        ],
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -56,6 +56,8 @@ pub(super) struct Connection {
     /// What the source names; for a user of a pool, the user's identity or what is in it.
     pub(super) scope: Scope,
     pub(super) local: Option<LocalService>,
+    /// What tells this service from others of the same region; empty for a local one.
+    pub(super) endpoint: String,
 }
 
 impl Connection {
@@ -104,6 +106,10 @@ impl Connection {
             Some(_) => String::new(),
             None => endpoints.url(Service::CognitoIdentity).to_owned(),
         };
+        let endpoint = match &local {
+            Some(_) => String::new(),
+            None => endpoints.url(Service::CognitoSync).to_owned(),
+        };
         let connect = |credentials| {
             let options = ClientOptions {
                 region: region.clone(),
@@ -131,6 +137,7 @@ impl Connection {
             client: connect(credentials)?,
             scope,
             local,
+            endpoint,
         })
     }
 
@@ -162,7 +169,7 @@ async fn identity(
     if options.guest {
         return match named {
             Some(named) => Ok(named.clone()),
-            None => guest::identity(source, pool, place, ask).await,
+            None => guest::identity(source, pool, (options.state.as_deref(), place), ask).await,
         };
     }
     let own = ask().await?;

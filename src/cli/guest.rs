@@ -16,7 +16,7 @@ use crate::wire::names::{IdentityId, PoolId, Scope};
 pub(super) async fn identity(
     source: &Source,
     pool: &PoolId,
-    endpoint: &str,
+    (state, endpoint): (Option<&Path>, &str),
     ask: impl AsyncFnOnce() -> Result<IdentityId, Failure>,
 ) -> Result<IdentityId, Failure> {
     let whole = Source {
@@ -28,8 +28,7 @@ pub(super) async fn identity(
         },
         scope: Scope::Pool(pool.clone()),
     };
-    let state = state::state_directory().map_err(Failure::system)?;
-    let directory = state::mount_directory(&state, endpoint, &whole.to_string());
+    let directory = state::mount_directory(state, endpoint, &whole);
     let directory = directory.map_err(Failure::system)?;
     let file = state::guest_file(&directory);
     match kept(&file)? {

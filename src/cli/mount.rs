@@ -14,7 +14,6 @@ use super::daemon::{self, Caller, Role};
 use super::helper::MountRequest;
 use super::options::MountOptions;
 use super::source::Source;
-use super::state::StateError;
 use super::tree::Tree;
 use super::{ExitCode, Failure, log_to_stderr, state};
 use crate::mount::{
@@ -72,7 +71,7 @@ pub(super) fn run(request: MountRequest, argv: &[OsString]) -> Result<ExitCode, 
     match role {
         Role::Command if request.foreground => {
             log_to_stderr("info", true);
-            let (session, drain) = bring_up(&plan, None)?;
+            let (session, drain, _) = bring_up(&plan, None)?;
             tracing::info!(
                 "{} is mounted at {}",
                 plan.spelled,
@@ -89,25 +88,24 @@ pub(super) fn run(request: MountRequest, argv: &[OsString]) -> Result<ExitCode, 
 }
 
 fn in_background(plan: &Plan, caller: Caller) -> ExitCode {
-    let (session, drain) = match bring_up(plan, Some(&caller)) {
+    let (session, drain, state) = match bring_up(plan, Some(&caller)) {
         Ok(up) => up,
         Err(failure) => {
             caller.failed(&failure);
             return failure.code;
         }
     };
-    // Without a state directory the daemon has no log, and that is no reason not to mount.
-    let log = state_directory(plan)
-        .map(|directory| state::log_file(&directory))
-        .map_err(|error| tracing::warn!("no log: {error}"));
-    if !caller.ready(log.as_deref().ok()) {
+    if !caller.ready(state.as_deref().map(state::log_file).as_deref()) {
         session.stopper().stop();
     }
     serve(plan, session, drain)
 }
 
 /// Checks the machine and the directory, opens the tree, and mounts it.
-fn bring_up(plan: &Plan, caller: Option<&Caller>) -> Result<(Session, Drain), Failure> {
+fn bring_up(
+    plan: &Plan,
+    caller: Option<&Caller>,
+) -> Result<(Session, Drain, Option<PathBuf>), Failure> {
     session::os::check_machine(plan.options.allow_other).map_err(Failure::mount)?;
     let point = MountPoint::prepare(&plan.mountpoint)?;
     let tree = Tree::open(&plan.source, &plan.options)?;
@@ -115,8 +113,9 @@ fn bring_up(plan: &Plan, caller: Option<&Caller>) -> Result<(Session, Drain), Fa
         return Err(Failure::mount("given up"));
     }
     let session = tree.mount(&point, &plan.session_options())?;
+    let state = tree.state.clone();
     let drain = Box::new(move |deadline| tree.close(deadline));
-    Ok((session, drain))
+    Ok((session, drain, state))
 }
 
 /// Serves until the end.
@@ -151,18 +150,4 @@ fn answers(mountpoint: &Path) -> Result<(), String> {
         }
         _ => Err(format!("{path}: was mounted, and is so no more")),
     }
-}
-
-/// Returns the directory that holds this mount's state, its daemon's log among it.
-fn state_directory(plan: &Plan) -> Result<PathBuf, StateError> {
-    let endpoint = plan
-        .options
-        .endpoint
-        .as_ref()
-        .map_or("", |url| url.as_str());
-    state::mount_directory(
-        &state::state_directory()?,
-        endpoint,
-        &plan.source.to_string(),
-    )
 }

@@ -4,14 +4,17 @@
 //! it. A later option overrides an earlier one.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
 use super::values::{
-    duration, endpoint, group, guest, login, region, root, text, timeout, umask, user,
+    days, directory, duration, endpoint, group, guest, login, region, root, text, timeout, umask,
+    unseen, user,
 };
 use crate::api::Logins;
+use crate::sync::Unseen;
 use crate::wire::names::{Region, Scope};
 
 /// One option that means something here.
@@ -63,6 +66,12 @@ pub const OPTIONS: &[MountOption] = options! {
         |o, value| assign(&mut o.ttl, duration(value));
     "timeout" = "TIME", "how long any operation may take (default: 30s)",
         |o, value| assign(&mut o.timeout, timeout(value));
+    "conflict" = "HOW", "auto: a save keeps aside what nobody here has seen (the default); strict: it fails",
+        |o, value| assign(&mut o.unseen, unseen(value));
+    "undo" = "DAYS", "keep every value that is replaced or removed here for so long (default: 0, none)",
+        |o, value| assign(&mut o.undo, days(value));
+    "state" = "DIR", "where to keep what must outlive the mount (default: ~/.local/state/cognitofs)",
+        |o, value| assign(&mut o.state, directory(value).map(Some));
     "noexec", "programs in the mount cannot be run", |o, _| assign(&mut o.no_exec, Ok(true));
     "exec", "programs in the mount can be run (the default)",
         |o, _| assign(&mut o.no_exec, Ok(false));
@@ -134,6 +143,11 @@ pub struct MountOptions {
     pub ttl: Duration,
     /// Never zero.
     pub timeout: Duration,
+    pub unseen: Unseen,
+    /// None keeps nothing.
+    pub undo: Option<Duration>,
+    /// Absolute.
+    pub state: Option<PathBuf>,
     pub no_exec: bool,
     pub no_atime: bool,
 }
@@ -154,6 +168,9 @@ impl Default for MountOptions {
             logins: Logins::default(),
             ttl: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
+            unseen: Unseen::Keep,
+            undo: None,
+            state: None,
             no_exec: false,
             no_atime: false,
         }
@@ -334,7 +351,8 @@ mod tests {
     fn every_option_is_taken() {
         let options = parse(
             "ro,allow_other,uid=root,gid=0,umask=0022,root=a-1:0,profile=it\\,s\\\\,region=us-east-1,\
-             endpoint=http://127.0.0.1:8000,identity=guest,login=a.b=/t=1,ttl=0,timeout=500ms,noexec,noatime,,",
+             endpoint=http://127.0.0.1:8000,identity=guest,login=a.b=/t=1,ttl=0,timeout=500ms,conflict=strict,undo=3,\
+             state=/s,noexec,noatime,,",
         )
         .unwrap();
         let expected = MountOptions {
@@ -351,6 +369,9 @@ mod tests {
             logins: Logins([("a.b".into(), "/t=1".into())].into()),
             ttl: Duration::ZERO,
             timeout: Duration::from_millis(500),
+            unseen: Unseen::Refuse,
+            undo: Some(Duration::from_secs(3 * 24 * 3600)),
+            state: Some("/s".into()),
             no_exec: true,
             no_atime: true,
         };

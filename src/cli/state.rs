@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{User, geteuid};
 use sha2::{Digest, Sha256};
 
+use super::source::Source;
+
 /// Why there is no place for state.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -35,13 +37,22 @@ pub fn default_store() -> Result<PathBuf, StateError> {
     Ok(state_directory()?.join("local.db"))
 }
 
-/// Returns the directory below `state` of one mount, made if it was not there. `source` is the
-/// canonical spelling, `endpoint` is empty for the service's own.
-pub fn mount_directory(state: &Path, endpoint: &str, source: &str) -> Result<PathBuf, StateError> {
+/// Returns the directory of one mount, made if it was not there: below `given`, else below the
+/// [`state_directory`]. Only a local service has no `endpoint`: what is kept for one service is
+/// never sent to another.
+pub fn mount_directory(
+    given: Option<&Path>,
+    endpoint: &str,
+    source: &Source,
+) -> Result<PathBuf, StateError> {
+    let state = match given {
+        Some(given) => make(given.to_owned())?,
+        None => state_directory()?,
+    };
     let mut hash = Sha256::new();
     hash.update(endpoint);
     hash.update([0]);
-    hash.update(source);
+    hash.update(source.to_string());
     let name: String = hash.finalize()[..16]
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -140,11 +151,15 @@ mod tests {
     #[test]
     fn every_mount_has_a_directory_of_its_own() {
         let state = tempfile::tempdir().unwrap();
-        let make = |endpoint, source| mount_directory(state.path(), endpoint, source).unwrap();
-        let one = make("", "cognito://us-east-1");
-        assert_eq!(one, make("", "cognito://us-east-1"));
+        let below = state.path().join("made");
+        let make = |endpoint, source: &str| {
+            let source = Source::parse(source.as_ref()).unwrap();
+            mount_directory(Some(&below), endpoint, &source).unwrap()
+        };
+        let one = make("https://one", "cognito://us-east-1");
+        assert_eq!(one, make("https://one", "cognito://us-east-1"));
         assert_ne!(one, make("http://127.0.0.1:1", "cognito://us-east-1"));
-        assert_ne!(make("a", "bc"), make("ab", "c"));
+        assert_ne!(one, make("https://one", "cognito://us-east-2"));
         assert_eq!(one.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

@@ -1,5 +1,6 @@
 //! From a source and its options to a tree that was checked and can be mounted.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,15 +10,17 @@ use super::connection::Connection;
 use super::local::LocalService;
 use super::options::MountOptions;
 use super::source::Source;
-use super::{Failure, chain};
+use super::{Failure, chain, state};
 use crate::fs::{AttrOptions, FileSystem};
 use crate::fuse::Adapter;
 use crate::mount::{self, MountPoint, Session, SessionOptions};
-use crate::store::{ErrorKind, Store, StoreOptions};
+use crate::store::{ErrorKind, Journal, Store, StoreOptions};
 
 /// What is served, and what keeps it going.
 pub(super) struct Tree {
     fs: Arc<FileSystem>,
+    /// Where this mount's state lies; one that can only be read may have none.
+    pub(super) state: Option<PathBuf>,
     local: Option<LocalService>,
     runtime: Runtime,
 }
@@ -60,12 +63,26 @@ impl Tree {
             client,
             scope,
             local,
+            endpoint,
         } = connection;
+        let state = state::mount_directory(options.state.as_deref(), &endpoint, source);
+        let (state, journal) = match (state, options.read_only) {
+            // Nothing can have to be kept; and others may be mounted beside it.
+            (state, true) => (state.ok(), Journal::in_memory()),
+            (Ok(state), false) => {
+                let journal = Journal::open(&state, Instant::now() + options.timeout);
+                (Some(state), journal)
+            }
+            (Err(error), false) => return Err(Failure::system(error)),
+        };
         let store = Store::new(
             client,
+            journal.map_err(|error| Failure::system(chain(&error)))?,
             StoreOptions {
                 ttl: options.ttl,
                 timeout: options.timeout,
+                unseen: options.unseen,
+                undo: options.undo,
             },
         );
         let attrs = AttrOptions {
@@ -87,7 +104,12 @@ impl Tree {
                 return Err(Failure::mount(format!("{source}: {}", chain(&error))));
             }
         }
-        Ok(Self { fs, local, runtime })
+        Ok(Self {
+            fs,
+            state,
+            local,
+            runtime,
+        })
     }
 
     /// Mounts the tree.
@@ -113,6 +135,7 @@ impl Tree {
             // What could not be sent is logged, and counted below.
             let _ = tokio::time::timeout_at(deadline.into(), self.fs.sync()).await;
             self.fs.settle(deadline).await;
+            self.fs.park_all().await;
         });
         let unsent = self.fs.unsent() + self.fs.untold() - untold;
         if let Some(local) = self.local {

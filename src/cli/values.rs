@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::api::parse_endpoint;
 
+use crate::sync::Unseen;
 use crate::wire::names::{Region, Scope};
 
 /// Keeps every sum of a moment and a time within what the clock can hold.
@@ -92,6 +93,28 @@ pub(super) fn timeout(value: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("an operation needs some time: write 30s or so".into()),
         time => Ok(time),
     }
+}
+
+pub(super) fn unseen(value: &str) -> Result<Unseen, String> {
+    match value {
+        "auto" => Ok(Unseen::Keep),
+        "strict" => Ok(Unseen::Refuse),
+        _ => Err("expected auto or strict".into()),
+    }
+}
+
+/// Reads a whole number of days; 0 is none.
+pub(super) fn days(value: &str) -> Result<Option<Duration>, String> {
+    match value.parse::<u32>() {
+        Ok(0) => Ok(None),
+        Ok(days) if days <= 366 => Ok(Some(Duration::from_secs(u64::from(days) * 24 * 3600))),
+        _ => Err("expected a number of days, at most 366".into()),
+    }
+}
+
+/// Makes a path absolute: the daemon changes its directory.
+pub(super) fn directory(value: &str) -> Result<PathBuf, String> {
+    std::path::absolute(value).map_err(|_| "expected a directory".into())
 }
 
 /// Reads `500ms`, `5s`, `2m`, `1h` or a whole number of seconds.

@@ -6,18 +6,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use super::attr::{Attr, AttrOptions, FileType};
 use super::error::Error;
 use super::file::{OpenFlags, Opened};
 use super::inode::{Ino, ROOT};
 use super::lookup::{FileSystem, Place};
 use super::node::NodeKind;
-use crate::store::{Dataset, Document, Identity};
+use crate::store::{Dataset, Document, Identity, Parked};
 use crate::wire::names::PoolId;
 
 /// The longest text that can be written, in bytes: the service's configurations are far shorter.
 const MAX_BYTES: usize = 1024 * 1024;
+
+/// The directory of kept versions.
+const PARKED: &str = "parked";
 
 /// Why nothing can be made, renamed or removed in a `.cognito` directory.
 pub(super) const FIXED: Error = Error::Forbidden("the files in .cognito are fixed");
@@ -30,6 +34,34 @@ pub(super) enum ControlFile {
     Mount,
     /// `errors.log`: what failed last.
     Errors,
+    /// A version kept from being lost.
+    Parked(Arc<Dataset>, Arc<Parked>),
+}
+
+/// An entry of a directory under `.cognito`.
+#[derive(Clone, Debug)]
+pub(super) enum ControlEntry {
+    File(ControlFile),
+    /// The directory of the versions kept of a dataset.
+    Parked(Arc<Dataset>),
+}
+
+impl ControlEntry {
+    pub(super) fn file_type(&self) -> FileType {
+        match self {
+            Self::File(_) => FileType::Regular,
+            Self::Parked(_) => FileType::Directory,
+        }
+    }
+}
+
+impl From<ControlEntry> for NodeKind {
+    fn from(entry: ControlEntry) -> Self {
+        match entry {
+            ControlEntry::File(file) => Self::ControlFile(file),
+            ControlEntry::Parked(dataset) => Self::ParkedDirectory(dataset),
+        }
+    }
 }
 
 /// What a `.cognito` directory is about.
@@ -56,7 +88,7 @@ impl ControlDirectory {
             Place::Pool(pool) => Subject::Pool(pool),
             Place::Identity(identity) => Subject::Identity(identity),
             Place::Dataset(dataset) => Subject::Dataset(dataset),
-            Place::Control(_) => return None,
+            Place::Control(_) | Place::Parked(_) => return None,
         };
         Some(Self {
             of_root: directory == ROOT,
@@ -64,8 +96,8 @@ impl ControlDirectory {
         })
     }
 
-    /// Returns its files by name.
-    pub(super) fn files(&self) -> Vec<(&'static str, ControlFile)> {
+    /// Returns its entries.
+    pub(super) fn entries(&self) -> Vec<(&'static str, ControlEntry)> {
         let documents = match &self.of {
             Subject::Region => vec![],
             Subject::Pool(pool) => vec![
@@ -83,19 +115,25 @@ impl ControlDirectory {
             ],
         };
         let documents = documents.into_iter();
-        let mut files: Vec<_> = documents
-            .map(|(name, document)| (name, ControlFile::Document(document)))
-            .collect();
+        let file = |(name, document)| (name, ControlFile::Document(document));
+        let mut files: Vec<_> = documents.map(file).collect();
         if self.of_root {
             files.push(("errors.log", ControlFile::Errors));
             files.push(("mount.json", ControlFile::Mount));
         }
-        files
+        let files = files.into_iter();
+        let mut entries: Vec<_> = files
+            .map(|(name, file)| (name, ControlEntry::File(file)))
+            .collect();
+        if let Subject::Dataset(dataset) = &self.of {
+            entries.push((PARKED, ControlEntry::Parked(dataset.clone())));
+        }
+        entries
     }
 
-    pub(super) fn file(&self, name: &str) -> Option<ControlFile> {
-        let mut files = self.files().into_iter();
-        files.find_map(|(found, file)| (found == name).then_some(file))
+    pub(super) fn entry(&self, name: &str) -> Option<ControlEntry> {
+        let mut entries = self.entries().into_iter();
+        entries.find_map(|(found, entry)| (found == name).then_some(entry))
     }
 }
 
@@ -103,7 +141,30 @@ impl ControlFile {
     pub(super) fn is_settable(&self) -> bool {
         match self {
             Self::Document(document) => document.is_settable(),
-            Self::Mount | Self::Errors => false,
+            Self::Mount | Self::Errors | Self::Parked(..) => false,
+        }
+    }
+
+    /// Returns whether it is the same file as another of its name.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Parked(_, one), Self::Parked(_, other)) => one.id == other.id,
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
+
+    /// Returns what `stat` shows. The size of most is not known before they are opened.
+    pub(super) fn attr(&self, ino: Ino, attrs: &AttrOptions, started: SystemTime) -> Attr {
+        let mode = if self.is_settable() { 0o644 } else { 0o444 };
+        let fixed = attrs.fixed(ino, FileType::Regular, mode, started);
+        match self {
+            Self::Parked(_, parked) => Attr {
+                size: parked.size,
+                modified: parked.modified.into(),
+                changed: parked.at.into(),
+                ..fixed
+            },
+            Self::Document(_) | Self::Mount | Self::Errors => fixed,
         }
     }
 }
@@ -113,7 +174,7 @@ impl ControlFile {
 struct OpenControl {
     file: ControlFile,
     /// What it was when it was opened, or last applied.
-    shown: Arc<str>,
+    shown: Arc<[u8]>,
     text: Vec<u8>,
     append: bool,
     /// Whether something was written since: a truncation alone is only the beginning of a write.
@@ -208,17 +269,21 @@ impl FileSystem {
         if flags.write && !file.is_settable() {
             return Err(Error::Forbidden("this file can be read only"));
         }
-        let shown: Arc<str> = match &file {
+        let shown: Arc<[u8]> = match &file {
             ControlFile::Document(document) => {
                 let text = self.store.document(document, deadline).await?;
-                text.into()
+                text.into_bytes().into()
             }
-            ControlFile::Mount => self.about.clone(),
-            ControlFile::Errors => self.failures.text().into(),
+            ControlFile::Mount => self.about.as_bytes().into(),
+            ControlFile::Errors => self.failures.text().into_bytes().into(),
+            ControlFile::Parked(dataset, parked) => {
+                let text = dataset.parked_text(parked.id).await?;
+                text.ok_or(Error::Superseded)?.into()
+            }
         };
         let text = match flags.truncate {
             true => Vec::new(),
-            false => shown.as_bytes().to_vec(),
+            false => shown.to_vec(),
         };
         let handle = self.new_handle();
         let open = OpenControl {
@@ -252,12 +317,13 @@ impl FileSystem {
         let ControlFile::Document(document) = file else {
             return Err(Error::Forbidden("this file can be read only"));
         };
-        let text: Arc<str> = String::from_utf8(text).map_err(|_| Error::NotText)?.into();
-        let set = self.store.set_document(&document, &shown, &text, deadline);
+        let before = std::str::from_utf8(&shown).map_err(|_| Error::NotText)?;
+        let after = std::str::from_utf8(&text).map_err(|_| Error::NotText)?;
+        let set = self.store.set_document(&document, before, after, deadline);
         set.await?;
         if let Some(open) = self.controls.lock().get_mut(&handle) {
-            open.written = open.text != text.as_bytes();
-            open.shown = text;
+            open.written = open.text != text;
+            open.shown = text.into();
         }
         Ok(())
     }

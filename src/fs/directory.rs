@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attr::FileType;
-use super::control::{ControlFile, FIXED};
+use super::control::{ControlEntry, FIXED};
 use super::error::Error;
 use super::inode::{Ino, ROOT};
 use super::lookup::{
@@ -50,7 +50,7 @@ pub struct DirHandle {
 enum Cursor {
     Datasets(Vec<DatasetEntry>),
     Records(Vec<(String, Option<RecordKey>)>),
-    Control(Vec<(&'static str, ControlFile)>),
+    Control(Vec<(String, ControlEntry)>),
     Pages(Pages),
 }
 
@@ -88,7 +88,14 @@ impl FileSystem {
                 }
                 Cursor::Records(self.record_names(ino, dataset))
             }
-            Place::Control(directory) => Cursor::Control(directory.files()),
+            Place::Control(directory) => {
+                let entries = directory.entries().into_iter();
+                let named = |(name, entry): (&str, _)| (name.to_owned(), entry);
+                Cursor::Control(entries.map(named).collect())
+            }
+            Place::Parked(dataset) => {
+                Cursor::Control(self.parked_files(dataset, self.deadline()).await?)
+            }
         };
         let handle = self.new_handle();
         let directory = Arc::new(DirHandle {
@@ -177,11 +184,12 @@ impl FileSystem {
                     entries.push(entry);
                 }
             }
-            Cursor::Control(files) => {
-                for (at, (name, file)) in files.iter().enumerate().skip(clamp(from)) {
-                    let mut entry = entry((*name).to_owned(), at as u64, FileType::Regular);
+            Cursor::Control(controls) => {
+                let batch = controls.iter().enumerate().skip(clamp(from)).take(BATCH);
+                for (at, (name, control)) in batch {
+                    let mut entry = entry(name.clone(), at as u64, control.file_type());
                     if plus {
-                        let found = self.control_entry(ino, name, file.clone(), 1);
+                        let found = self.control_entry(ino, name, control.clone(), 1);
                         entry.node = EntryNode::Entry(found);
                     }
                     entries.push(entry);
@@ -223,7 +231,7 @@ impl FileSystem {
                 let id = name.parse().ok();
                 id.map(|id| NodeKind::Identity(self.store.identity(pool, &id)))
             }
-            Place::Identity(_) | Place::Dataset(_) | Place::Control(_) => None,
+            Place::Identity(_) | Place::Dataset(_) | Place::Control(_) | Place::Parked(_) => None,
         };
         kind.map_or(EntryNode::Unknown, |kind| {
             EntryNode::Entry(self.directory_entry(parent, name, kind, ID_TTL, 1))
@@ -318,7 +326,7 @@ impl FileSystem {
                     page.next,
                 )
             }
-            Place::Identity(_) | Place::Dataset(_) | Place::Control(_) => {
+            Place::Identity(_) | Place::Dataset(_) | Place::Control(_) | Place::Parked(_) => {
                 return Err(Error::BadHandle);
             }
         };
@@ -346,7 +354,7 @@ impl FileSystem {
                     "a dataset holds records; it has no directories",
                 ));
             }
-            Place::Control(_) => return Err(FIXED),
+            Place::Control(_) | Place::Parked(_) => return Err(FIXED),
             Place::Region | Place::Pool(_) => {
                 return Err(Error::NotPermitted(
                     "identity pools and identities are not made here",
@@ -389,7 +397,7 @@ impl FileSystem {
         let identity = match self.place(parent)? {
             Place::Identity(identity) => identity,
             Place::Dataset(_) => return Err(Error::NotADirectory),
-            Place::Control(_) => return Err(FIXED),
+            Place::Control(_) | Place::Parked(_) => return Err(FIXED),
             Place::Region | Place::Pool(_) => {
                 return Err(Error::NotPermitted(
                     "identity pools and identities are not removed here",

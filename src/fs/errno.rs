@@ -21,7 +21,7 @@ pub fn errno(error: &Error) -> i32 {
         Error::TooBig => libc::EFBIG,
         Error::Superseded | Error::Stale(_) => libc::ESTALE,
         Error::Busy(_) => libc::EBUSY,
-        Error::Dropped => libc::EIO,
+        Error::Parked | Error::Ended => libc::EIO,
         Error::BadHandle => libc::EBADF,
         Error::Store(error) => match error.kind() {
             ErrorKind::NotFound => libc::ENOENT,
@@ -32,6 +32,7 @@ pub fn errno(error: &Error) -> i32 {
             ErrorKind::TooBig => libc::EFBIG,
             ErrorKind::NotText => libc::EILSEQ,
             ErrorKind::Invalid => libc::EINVAL,
+            ErrorKind::NoSpace => libc::ENOSPC,
             ErrorKind::Throttled => libc::EAGAIN,
             ErrorKind::TimedOut => libc::ETIMEDOUT,
             ErrorKind::Unreachable => libc::EHOSTUNREACH,

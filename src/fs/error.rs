@@ -47,8 +47,13 @@ pub enum Error {
     #[error("{0}")]
     Invalid(&'static str),
     /// The last writer closed a file that could not be sent.
-    #[error("what could not be sent is dropped; the file shows the service's value again")]
-    Dropped,
+    #[error(
+        "not sent: what was written is kept in .cognito/parked, the file shows the service's value"
+    )]
+    Parked,
+    /// The mount ended before a file was closed, or before what was closed could be sent.
+    #[error("the mount ended before it could be sent")]
+    Ended,
     #[error("the handle is not open")]
     BadHandle,
     #[error(transparent)]
@@ -56,6 +61,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns what was wrong, with all causes, in one line.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+
     /// Takes an error of a path operation: one the kernel would repeat after ESTALE, and succeed
     /// on a version nobody saw.
     pub(super) fn of_path(error: store::Error) -> Self {
@@ -78,6 +95,7 @@ impl From<store::Error> for Error {
             | store::ErrorKind::TooBig
             | store::ErrorKind::NotText
             | store::ErrorKind::Invalid
+            | store::ErrorKind::NoSpace
             | store::ErrorKind::Throttled
             | store::ErrorKind::TimedOut
             | store::ErrorKind::Unreachable

@@ -166,7 +166,7 @@ impl FileSystem {
         check_length(name)?;
         let dataset = match self.place(parent)? {
             Place::Dataset(dataset) => dataset,
-            Place::Control(_) => return Err(FIXED),
+            Place::Control(_) | Place::Parked(_) => return Err(FIXED),
             Place::Region | Place::Pool(_) | Place::Identity(_) => {
                 return Err(Error::NotPermitted("files are made in datasets only"));
             }
@@ -314,11 +314,11 @@ impl FileSystem {
     }
 
     /// Closes a handle. The last one that can write sends what no flush did; what cannot be sent
-    /// then is dropped, and the file shows the remote value again. What a flush could not send
+    /// then is parked, and the file shows the remote value again. What a flush could not send
     /// is not tried again behind the back of a writer who was told.
     ///
     /// # Errors
-    /// Why something was dropped. Nobody but the log hears of it.
+    /// Why something was parked. Nobody but the log hears of it.
     pub async fn release(&self, handle: u64) -> Result<(), Error> {
         if self.controls.release(handle) {
             return Ok(());
@@ -331,17 +331,23 @@ impl FileSystem {
             let record = record_of(&mut inodes, file.ino)?;
             record.writers = record.writers.saturating_sub(u32::from(file.write));
             let unsent = record.unsent.as_ref();
-            let refused = unsent.is_some_and(|unsent| unsent.refused == Some(unsent.generation));
+            let refused = unsent.is_some_and(|unsent| {
+                let refused = unsent.refused.as_ref();
+                refused.is_some_and(|(generation, _)| *generation == unsent.generation)
+            });
             (file.write && record.writers == 0, refused)
         };
         let sent = match last_writer {
-            true if refused => Err(Error::Dropped),
+            true if refused => Err(Error::Parked),
             true => {
                 let deadline = self.deadline();
                 self.push(file.ino, Extent::Closed, deadline).await
             }
             false => Ok(()),
         };
+        if let Err(error) = &sent {
+            self.park(file.ino, error).await;
+        }
         let mut inodes = self.inodes();
         let Some(record) = inodes.record_mut(file.ino) else {
             return sent;
@@ -407,6 +413,9 @@ impl FileSystem {
             true => self.push(ino, Extent::Closed, deadline).await,
             false => Ok(()),
         };
+        if let Err(error) = &sent {
+            self.park(ino, error).await;
+        }
         let mut inodes = self.inodes();
         let record = record_of(&mut inodes, ino)?;
         let dropped = at_once && record.drops != drops;
@@ -421,7 +430,7 @@ impl FileSystem {
         inodes.drop_if_unused(ino);
         match sent {
             Err(Error::Stale(source)) => Err(Error::Busy(source)),
-            Ok(()) if dropped => Err(Error::Dropped),
+            Ok(()) if dropped => Err(Error::Parked),
             sent => sent,
         }
     }

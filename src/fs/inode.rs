@@ -219,7 +219,8 @@ impl Inodes {
             NodeKind::Region
             | NodeKind::Pool(_)
             | NodeKind::ControlDirectory(_)
-            | NodeKind::ControlFile(_) => false,
+            | NodeKind::ControlFile(_)
+            | NodeKind::ParkedDirectory(_) => false,
             NodeKind::Identity(identity) => identity.has_made(),
             NodeKind::Dataset(dataset) => {
                 node.standing == Standing::Named && dataset.dataset.is_made()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::attr::{Attr, AttrOptions, FileType, SpaceUsage};
-use super::control::{ControlDirectory, ControlFile, OpenControls};
+use super::control::{ControlDirectory, ControlEntry, OpenControls};
 use super::directory::DirHandle;
 use super::error::Error;
 use super::failures::{Failure, Failures};
@@ -34,6 +34,8 @@ pub struct FileSystem {
     handles: AtomicU64,
     /// How many files were dropped at their release, which nobody was told.
     pub(super) untold: AtomicUsize,
+    /// How many operations that change something have not been answered.
+    pub(super) unanswered: Arc<AtomicUsize>,
     /// The text of `mount.json`.
     pub(super) about: Arc<str>,
     pub(super) failures: Failures,
@@ -46,6 +48,16 @@ pub struct FileSystem {
 pub struct Invalidated {
     pub directory: Ino,
     pub name: String,
+}
+
+/// An operation that has not been answered.
+#[derive(Debug)]
+pub struct Answering(Arc<AtomicUsize>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A node the kernel was given.
@@ -72,6 +84,15 @@ pub(super) enum Place {
     Identity(Arc<Identity>),
     Dataset(Arc<Dataset>),
     Control(ControlDirectory),
+    /// Versions kept of a dataset.
+    Parked(Arc<Dataset>),
+}
+
+impl Place {
+    /// Returns whether it is a directory under `.cognito`.
+    pub(super) fn is_control(&self) -> bool {
+        matches!(self, Self::Control(_) | Self::Parked(_))
+    }
 }
 
 impl FileSystem {
@@ -97,6 +118,7 @@ impl FileSystem {
             directories: Mutex::default(),
             handles: AtomicU64::new(1),
             untold: AtomicUsize::new(0),
+            unanswered: Arc::default(),
             about: about.into(),
             failures: Failures::default(),
             invalidated,
@@ -122,8 +144,16 @@ impl FileSystem {
                     false => Err(store::ErrorKind::NotFound.into()),
                 }
             }
-            Ok(Place::Control(_)) | Err(_) => Err(store::ErrorKind::Failed.into()),
+            Ok(Place::Control(_) | Place::Parked(_)) | Err(_) => {
+                Err(store::ErrorKind::Failed.into())
+            }
         }
+    }
+
+    /// Has the end of the mount wait for an operation until the guard is dropped.
+    pub fn answering(&self) -> Answering {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        Answering(self.unanswered.clone())
     }
 
     /// Takes note of an operation that failed, for `errors.log`.
@@ -173,6 +203,7 @@ impl FileSystem {
             NodeKind::Identity(identity) => Ok(Place::Identity(identity.clone())),
             NodeKind::Dataset(node) => Ok(Place::Dataset(node.dataset.clone())),
             NodeKind::ControlDirectory(directory) => Ok(Place::Control(directory.clone())),
+            NodeKind::ParkedDirectory(dataset) => Ok(Place::Parked(dataset.clone())),
             NodeKind::Record(_) | NodeKind::ControlFile(_) => Err(Error::NotADirectory),
         }
     }
@@ -236,10 +267,18 @@ impl FileSystem {
                 self.find_record(parent, name, &dataset, (given, deadline))
                     .await
             }
-            Place::Control(directory) => Ok(match directory.file(name) {
-                Some(file) => Found::Entry(self.control_entry(parent, name, file, given)),
+            Place::Control(directory) => Ok(match directory.entry(name) {
+                Some(entry) => Found::Entry(self.control_entry(parent, name, entry, given)),
                 None => Found::Nothing(ID_TTL),
             }),
+            Place::Parked(dataset) => {
+                let files = self.parked_files(&dataset, deadline).await?;
+                let file = files.into_iter().find(|(found, _)| found == name);
+                Ok(match file {
+                    Some((_, file)) => Found::Entry(self.control_entry(parent, name, file, given)),
+                    None => Found::Nothing(Duration::ZERO),
+                })
+            }
         }
     }
 
@@ -338,17 +377,20 @@ impl FileSystem {
         Some(Entry { attr, ttl })
     }
 
-    /// Returns the entry of a file under `.cognito`. Its size is not known before it is opened, and
-    /// the kernel must not keep what a write made it believe.
+    /// Returns an entry under `.cognito`. A file's size is not known before it is opened, and the
+    /// kernel must not keep what a write made it believe.
     pub(super) fn control_entry(
         &self,
         parent: Ino,
         name: &str,
-        file: ControlFile,
+        entry: ControlEntry,
         given: u64,
     ) -> Entry {
-        let kind = NodeKind::ControlFile(file);
-        self.directory_entry(parent, name, kind, Duration::ZERO, given)
+        let ttl = match entry.file_type() {
+            FileType::Regular => Duration::ZERO,
+            FileType::Directory => ID_TTL,
+        };
+        self.directory_entry(parent, name, entry.into(), ttl, given)
     }
 
     /// Returns a directory's entry; the kernel is given the node `given` times.
@@ -376,7 +418,11 @@ impl FileSystem {
             match (&mut node.kind, &kind) {
                 (NodeKind::Pool(_), NodeKind::Pool(_))
                 | (NodeKind::Identity(_), NodeKind::Identity(_))
-                | (NodeKind::ControlFile(_), NodeKind::ControlFile(_)) => return ino,
+                | (NodeKind::ControlDirectory(_), NodeKind::ControlDirectory(_))
+                | (NodeKind::ParkedDirectory(_), NodeKind::ParkedDirectory(_)) => return ino,
+                (NodeKind::ControlFile(old), NodeKind::ControlFile(new)) if old.is(new) => {
+                    return ino;
+                }
                 (NodeKind::Dataset(old), NodeKind::Dataset(new))
                     if Arc::ptr_eq(&old.dataset, &new.dataset) =>
                 {
@@ -402,7 +448,8 @@ impl FileSystem {
             NodeKind::Region
             | NodeKind::Pool(_)
             | NodeKind::Identity(_)
-            | NodeKind::ControlDirectory(_) => ID_TTL,
+            | NodeKind::ControlDirectory(_)
+            | NodeKind::ParkedDirectory(_) => ID_TTL,
             NodeKind::ControlFile(_) => Duration::ZERO,
             NodeKind::Dataset(_) => self.store.options().ttl,
             NodeKind::Record(record) => record.dataset.freshness(),
@@ -418,9 +465,12 @@ impl FileSystem {
                     .attrs
                     .fixed(ino, FileType::Directory, mode, self.started);
             }
-            NodeKind::ControlFile(file) => {
-                let mode = if file.is_settable() { 0o644 } else { 0o444 };
-                return self.attrs.fixed(ino, FileType::Regular, mode, self.started);
+            NodeKind::ControlFile(file) => return file.attr(ino, &self.attrs, self.started),
+            NodeKind::ParkedDirectory(_) => {
+                let mode = 0o755;
+                return self
+                    .attrs
+                    .fixed(ino, FileType::Directory, mode, self.started);
             }
             NodeKind::Region | NodeKind::Pool(_) | NodeKind::Identity(_) => {
                 (FileType::Directory, 0, self.started, self.started)

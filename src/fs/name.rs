@@ -41,6 +41,15 @@ pub fn encode(key: &RecordKey) -> String {
     }
 }
 
+/// Returns a name for a key that leaves `room` bytes of the longest name.
+pub(super) fn encode_short(key: &RecordKey, room: usize) -> String {
+    let name = encode(key);
+    match name.len() + room <= NAME_MAX {
+        true => name,
+        false => hashed_within(&name, key, NAME_MAX - room),
+    }
+}
+
 /// Returns whether a key's name can have a hash; most cannot, and hashing is slow.
 pub(super) fn may_be_hashed(key: &RecordKey) -> bool {
     // An escape is three bytes for one, or two more.
@@ -122,9 +131,13 @@ fn is_escape(text: &str, tails: &[&str], matches: impl Fn(&str, &str) -> bool) -
 
 /// Cuts a name short and puts the key's hash behind it.
 fn hashed(name: &str, key: &RecordKey) -> String {
+    hashed_within(name, key, NAME_MAX)
+}
+
+fn hashed_within(name: &str, key: &RecordKey, length: usize) -> String {
     // Such a name is itself no escape, so what is cut off must not leave a NUL or a slash.
     let name = name.replace(['/', '\0'], "_");
-    let mut end = NAME_MAX - HASH_MARK.len() - HASH_DIGITS;
+    let mut end = length - HASH_MARK.len() - HASH_DIGITS;
     end = end.min(name.len());
     while !name.is_char_boundary(end) {
         end -= 1;

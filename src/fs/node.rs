@@ -42,6 +42,8 @@ pub(super) enum NodeKind {
     Record(Box<RecordNode>),
     ControlDirectory(ControlDirectory),
     ControlFile(ControlFile),
+    /// Versions kept of a dataset.
+    ParkedDirectory(Arc<Dataset>),
 }
 
 #[derive(Debug)]

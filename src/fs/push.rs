@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::file::record_of;
@@ -57,7 +57,7 @@ impl FileSystem {
         loop {
             let next = self
                 .next_push(ino, extent)
-                .inspect_err(|_| self.note_refused(ino, None));
+                .inspect_err(|error| self.note_refused(ino, None, error));
             let Some(push) = next? else {
                 return Ok(());
             };
@@ -75,8 +75,9 @@ impl FileSystem {
                     let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
                     let generation = push.sent.generation;
                     self.note_attempt(ino, &push.dataset, attempt);
-                    self.note_refused(ino, Some(generation));
-                    return Err(error.into());
+                    let error = error.into();
+                    self.note_refused(ino, Some(generation), &error);
+                    return Err(error);
                 }
             }
         }
@@ -96,11 +97,12 @@ impl FileSystem {
 
     /// Notes which state of a file its writer is told of that it could not be sent: the present
     /// one unless `generation` names it.
-    fn note_refused(&self, ino: Ino, generation: Option<u64>) {
+    fn note_refused(&self, ino: Ino, generation: Option<u64>, why: &Error) {
         if let Some(record) = self.inodes().record_mut(ino)
             && let Some(unsent) = &mut record.unsent
         {
-            unsent.refused = Some(generation.unwrap_or(unsent.generation));
+            let generation = generation.unwrap_or(unsent.generation);
+            unsent.refused = Some((generation, why.with_causes()));
         }
     }
 
@@ -161,6 +163,7 @@ impl FileSystem {
                 key: record.key.clone(),
                 base: unsent.base,
                 kind,
+                unseen: self.store.options().unseen,
                 modified: unsent.modified,
             },
             attempt,
@@ -275,7 +278,8 @@ impl FileSystem {
         }
     }
 
-    /// Waits until nothing is being sent any more, at most until `deadline`.
+    /// Waits until nothing is being sent any more and those who wait for it have been answered, at
+    /// most until `deadline`.
     pub async fn settle(&self, deadline: Instant) {
         let unsent = self.inodes().all_unsent();
         for ino in unsent {
@@ -284,6 +288,9 @@ impl FileSystem {
                 // Whether it ends in time or not, it is counted afterwards.
                 let _ = lock_gate(&gate, deadline).await;
             }
+        }
+        while self.unanswered.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }

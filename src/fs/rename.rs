@@ -11,8 +11,8 @@ use super::lookup::{FileSystem, Found, Place, check_length};
 use super::node::{RecordNode, Standing};
 use super::push::lock_gate;
 use super::unsent::UnsentKind;
-use crate::store::{Dataset, ErrorKind};
-use crate::sync::{Base, Change, Kind, Landed};
+use crate::store::{Dataset, ErrorKind, Freshness, Record};
+use crate::sync::{Base, Change, Kind, Landed, Unseen};
 use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -37,6 +37,8 @@ struct Taken {
     base: Base,
     /// Whether the service has it.
     is_sent: bool,
+    /// Whether the value is the node's, not a newer version's.
+    is_node: bool,
     _gate: tokio::sync::OwnedMutexGuard<()>,
 }
 
@@ -49,6 +51,7 @@ impl FileSystem {
         let dataset = match self.place(parent)? {
             Place::Dataset(dataset) => dataset,
             Place::Control(_) => return Err(FIXED),
+            Place::Parked(_) => return self.discard_parked(parent, name).await,
             Place::Region | Place::Pool(_) | Place::Identity(_) => {
                 return Err(Error::IsADirectory);
             }
@@ -68,6 +71,7 @@ impl FileSystem {
                 key: id.2.clone(),
                 base,
                 kind: Kind::Remove,
+                unseen: self.store.options().unseen,
                 modified: SystemTime::now().into(),
             };
             (id, sent.then_some(change))
@@ -97,8 +101,8 @@ impl FileSystem {
     ) -> Result<(), Error> {
         check_length(new_name)?;
         let dataset = match self.place(parent)? {
-            Place::Control(_) => return Err(FIXED),
-            _ if matches!(self.place(new_parent)?, Place::Control(_)) => return Err(FIXED),
+            Place::Control(_) | Place::Parked(_) => return Err(FIXED),
+            _ if self.place(new_parent)?.is_control() => return Err(FIXED),
             Place::Dataset(dataset) if parent == new_parent => dataset,
             Place::Dataset(_) | Place::Identity(_) => return Err(Error::CrossesDatasets),
             Place::Region | Place::Pool(_) => {
@@ -140,10 +144,16 @@ impl FileSystem {
             Some(target) => target.base,
             None => absent,
         };
+        let unseen = match mode {
+            // What came meanwhile is not to be replaced.
+            RenameMode::NoReplace => Unseen::Refuse,
+            RenameMode::Replace | RenameMode::Exchange => self.store.options().unseen,
+        };
         let mut changes = vec![Change {
             key: new_key.clone(),
             base: target_base,
             kind: Kind::Whole(source.value.clone()),
+            unseen,
             modified: source.modified,
         }];
         if source.is_sent {
@@ -151,6 +161,7 @@ impl FileSystem {
                 key: source.key.clone(),
                 base: source.base,
                 kind: Kind::Remove,
+                unseen: self.store.options().unseen,
                 modified: source.modified,
             });
         }
@@ -170,12 +181,7 @@ impl FileSystem {
             inodes.forget_shown(&id);
         }
         inodes.rename(source.ino, new_name);
-        self.land_renamed(
-            &mut inodes,
-            (source.ino, new_key),
-            &source.value,
-            landed.first(),
-        );
+        self.land_renamed(&mut inodes, new_key, &source, landed.first());
         Ok(())
     }
 
@@ -190,6 +196,7 @@ impl FileSystem {
             key: to.key.clone(),
             base: to.base,
             kind: Kind::Whole(from.value.clone()),
+            unseen: self.store.options().unseen,
             modified: from.modified,
         };
         let changes = vec![swapped(target, source), swapped(source, target)];
@@ -197,18 +204,8 @@ impl FileSystem {
         let mut inodes = self.inodes();
         inodes.exchange(parent, name, new_name);
         let (moved, back) = (target.key.clone(), source.key.clone());
-        self.land_renamed(
-            &mut inodes,
-            (source.ino, moved),
-            &source.value,
-            landed.first(),
-        );
-        self.land_renamed(
-            &mut inodes,
-            (target.ino, back),
-            &target.value,
-            landed.get(1),
-        );
+        self.land_renamed(&mut inodes, moved, source, landed.first());
+        self.land_renamed(&mut inodes, back, target, landed.get(1));
         Ok(())
     }
 
@@ -217,10 +214,11 @@ impl FileSystem {
     fn land_renamed(
         &self,
         inodes: &mut Inodes,
-        (ino, key): (Ino, RecordKey),
-        sent: &Text,
+        key: RecordKey,
+        taken: &Taken,
         landed: Option<&Landed>,
     ) {
+        let ino = taken.ino;
         let Some(record) = inodes.record_mut(ino) else {
             return;
         };
@@ -228,7 +226,9 @@ impl FileSystem {
         record.drop_unsent();
         let remote = landed.and_then(|landed| Some((landed.base, landed.record.as_ref()?)));
         match remote {
-            Some((base, remote)) if remote.value.as_ref() == Some(sent) => {
+            Some((base, remote))
+                if taken.is_node && remote.value.as_ref() == Some(&taken.value) =>
+            {
                 record.show(remote, base);
                 let id = record.id();
                 inodes.note_shown(id, base);
@@ -277,48 +277,56 @@ impl FileSystem {
             let record = record_of(&mut inodes, ino)?;
             local_value(record)?
         };
-        let value = match local {
-            Some(value) => value,
-            None => self.listed_value(ino, deadline).await?,
+        let listed = match local {
+            Some(_) => None,
+            None => Some(self.listed(ino, deadline).await?),
         };
         let mut inodes = self.inodes();
         let record = record_of(&mut inodes, ino)?;
         let (id, looked_up) = (record.id(), record.base);
-        let (_, modified) = record.shown_size_and_time();
+        let (_, mut modified) = record.shown_size_and_time();
         let is_sent = record.is_sent() || has_attempt(record);
         let begun = record.unsent.as_ref().map(|unsent| unsent.base);
-        let base = begun.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
+        let mut is_node = true;
+        let newer = listed
+            .as_ref()
+            .filter(|newer| record.is_superseded_by(newer.base));
+        let newer_base = newer.map(|newer| newer.base);
+        if let Some(newer) = newer {
+            if self.store.options().unseen == Unseen::Refuse {
+                return Err(Error::Busy(ErrorKind::Stale.into()));
+            }
+            // What was shown is not in memory any more: what there is moves, whole.
+            is_node = false;
+            modified = newer.remote.modified;
+        }
+        let base = newer_base.or(begun);
+        let base = base.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
+        let value = local.or_else(|| listed.and_then(|listed| listed.remote.value));
         Ok(Taken {
             ino,
             key: id.2,
-            value,
+            value: value.ok_or_else(|| Error::Busy(ErrorKind::Stale.into()))?,
             modified,
             base,
             is_sent,
+            is_node,
             _gate: gate,
         })
     }
 
-    /// Returns the value of the version a node stands for, from the dataset's listing.
-    async fn listed_value(&self, ino: Ino, deadline: Instant) -> Result<Text, Error> {
+    /// Returns the record a node stands for as last listed, in a newer version it may be.
+    async fn listed(&self, ino: Ino, deadline: Instant) -> Result<Record, Error> {
         let (dataset, key) = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, ino)?;
             (record.dataset.clone(), record.key.clone())
         };
         if !dataset.is_listed() {
-            dataset
-                .refresh(crate::store::Freshness::Now, deadline)
-                .await?;
+            dataset.refresh(Freshness::Now, deadline).await?;
         }
-        let stale = || Error::Busy(ErrorKind::Stale.into());
-        let listed = dataset.record(&key).ok_or_else(stale)?;
-        let mut inodes = self.inodes();
-        let record = record_of(&mut inodes, ino)?;
-        if record.is_superseded_by(listed.base) {
-            return Err(stale());
-        }
-        listed.remote.value.ok_or_else(stale)
+        let listed = dataset.record(&key);
+        listed.ok_or_else(|| Error::Busy(ErrorKind::Stale.into()))
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Unsent {
     pub(super) dated: bool,
     /// Rises with each change, so that a push knows what it did not send.
     pub(super) generation: u64,
-    /// The generation that could not be sent, as its writer was told.
-    pub(super) refused: Option<u64>,
+    /// The generation that could not be sent, as its writer was told, and why.
+    pub(super) refused: Option<(u64, String)>,
     /// Where to ask what became of the last attempt, if it may have been made.
     pub(super) attempt: Option<(Ticket, Sent)>,
 }

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use super::dataset::Dataset;
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use super::identity::Identity;
+use super::journal::{Journal, JournalError};
 use crate::api::Client;
+use crate::sync::Unseen;
 use crate::wire::identity::{ListIdentities, ListIdentityPools, MAX_RESULTS};
 use crate::wire::names::{DatasetName, IdentityId, PoolId, Region};
 use crate::wire::pools::ListIdentityPoolUsage;
@@ -29,6 +31,10 @@ pub struct StoreOptions {
     pub ttl: Duration,
     /// How long any operation may take.
     pub timeout: Duration,
+    /// What a save does about a version nobody here has seen.
+    pub unseen: Unseen,
+    /// How long values that were replaced or removed here are kept, if they are.
+    pub undo: Option<Duration>,
 }
 
 /// One page of a listing, and where the next begins.
@@ -42,6 +48,7 @@ pub struct Page<T> {
 #[derive(Debug)]
 pub struct Store {
     client: Client,
+    journal: Arc<Journal>,
     options: StoreOptions,
     identities: Mutex<HashMap<IdentityId, Weak<Identity>>>,
     seen: Mutex<LruCache<IdentityId, ()>>,
@@ -63,9 +70,10 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    pub fn new(client: Client, options: StoreOptions) -> Arc<Self> {
+    pub fn new(client: Client, journal: Arc<Journal>, options: StoreOptions) -> Arc<Self> {
         Arc::new(Self {
             client,
+            journal,
             options,
             identities: Mutex::default(),
             seen: Mutex::new(LruCache::new(SEEN)),
@@ -87,6 +95,17 @@ impl Store {
 
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Asks the journal, which waits for the disk, on a thread that may.
+    pub(super) async fn journal<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let journal = self.journal.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&journal)).await;
+        let answer = asked.map_err(|error| Error::because(ErrorKind::Failed, error))?;
+        Ok(answer?)
     }
 
     /// Returns when an operation that begins now must have ended.

@@ -14,7 +14,7 @@ use super::error::{Error, ErrorKind};
 use super::identity::Identity;
 use super::waiters::{Commit, Inner, Verdict};
 use crate::api;
-use crate::sync::{Base, Change, DatasetState, Listing, Remote, Shown, Step, Ticket};
+use crate::sync::{Base, Change, DatasetState, Listing, Remote, Replaced, Shown, Step, Ticket};
 use crate::wire::datasets::DeleteDataset;
 use crate::wire::names::{DatasetName, IdentityId, RecordKey};
 use crate::wire::records::{ListRecords, RecordPatch, UpdateRecords, UpdateRecordsBody};
@@ -72,7 +72,7 @@ impl Dataset {
         &self.identity
     }
 
-    fn store(&self) -> &Arc<Store> {
+    pub(super) fn store(&self) -> &Arc<Store> {
         self.identity.store()
     }
 
@@ -292,7 +292,11 @@ impl Dataset {
         loop {
             match self.next_step() {
                 Step::List { since } => self.list(since).await,
-                Step::Update { patches, token } => match self.update(patches, token).await {
+                Step::Update {
+                    patches,
+                    token,
+                    replaced,
+                } => match self.keep_and_update(replaced, patches, token).await {
                     Sent::Answered => again = 0,
                     Sent::Again => {
                         again += 1;
@@ -423,6 +427,23 @@ impl Dataset {
                 return Ok(listing);
             }
         }
+    }
+
+    /// Nothing that nobody here has seen is replaced before it is kept.
+    async fn keep_and_update(
+        self: &Arc<Self>,
+        replaced: Vec<Replaced>,
+        patches: Vec<RecordPatch>,
+        token: String,
+    ) -> Sent {
+        if let Err(error) = self.keep_replaced(replaced).await {
+            let mut inner = lock(&self.inner);
+            inner.state.handle_not_sent();
+            inner.fail(error);
+            inner.deliver();
+            return Sent::Answered;
+        }
+        self.update(patches, token).await
     }
 
     async fn update(self: &Arc<Self>, patches: Vec<RecordPatch>, token: String) -> Sent {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::journal::JournalError;
 use crate::api;
 use crate::sync::Refusal;
 use crate::wire::fault::{Code, Fault};
@@ -27,6 +28,8 @@ pub enum ErrorKind {
     NotText,
     /// The service, or this side of it, calls the request invalid.
     Invalid,
+    /// There is no room on this machine's disk.
+    NoSpace,
     /// The service asks to slow down.
     Throttled,
     /// No answer in time.
@@ -72,6 +75,7 @@ impl std::fmt::Display for Error {
             ErrorKind::TooBig => "more than 1,048,575 characters",
             ErrorKind::NotText => "not Unicode text",
             ErrorKind::Invalid => "invalid",
+            ErrorKind::NoSpace => "this machine's disk is full",
             ErrorKind::Throttled => "the service is throttling",
             ErrorKind::TimedOut => "no answer in time",
             ErrorKind::Unreachable => "the service cannot be reached",
@@ -102,6 +106,19 @@ impl From<api::Error> for Error {
             api::Error::Broken { .. } | api::Error::Garbled { .. } => ErrorKind::Failed,
             api::Error::NoCredentials { .. } => ErrorKind::Unauthenticated,
             api::Error::Unsayable(_) => ErrorKind::Invalid,
+        };
+        Self::because(kind, error)
+    }
+}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        let kind = match &error {
+            JournalError::Full(_) => ErrorKind::NoSpace,
+            JournalError::File { .. }
+            | JournalError::Locked(_)
+            | JournalError::Foreign(_)
+            | JournalError::Database(_) => ErrorKind::Failed,
         };
         Self::because(kind, error)
     }

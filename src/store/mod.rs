@@ -8,6 +8,8 @@ mod dataset;
 mod document;
 mod error;
 mod identity;
+mod journal;
+mod kept;
 mod waiters;
 
 pub use cache::{Page, Store, StoreOptions};
@@ -15,4 +17,6 @@ pub use dataset::{Dataset, Freshness, Record};
 pub use document::Document;
 pub use error::{Error, ErrorKind};
 pub use identity::{DatasetEntry, Identity};
+pub use journal::{Journal, JournalError, Parked, Side};
+pub use kept::NewlyParked;
 pub use waiters::Commit;

@@ -4,8 +4,9 @@
 
 use std::collections::HashSet;
 
-use super::change::{Change, Ticket};
-use super::conflict::{Refusal, Verdict, decide};
+use super::change::{Change, Kind, Ticket};
+use super::conflict::{Refusal, Verdict, decide, is_current};
+use super::exchange::Replaced;
 use super::remote::Remote;
 use crate::wire::names::RecordKey;
 use crate::wire::records::{PatchOp, RecordPatch};
@@ -35,7 +36,7 @@ pub(super) struct Group {
 /// What became of a group when a batch was planned.
 #[derive(Debug)]
 pub(super) enum Planned {
-    Send(Vec<RecordPatch>),
+    Send(Vec<RecordPatch>, Vec<Replaced>),
     Nothing,
     Refused(Refusal),
 }
@@ -47,6 +48,7 @@ pub(super) fn plan_group<'a>(
     life: u32,
 ) -> Planned {
     let mut patches = Vec::new();
+    let mut replaced = Vec::new();
     for change in &group.changes {
         let record = remote(&change.key);
         let (op, value) = match decide(change, record, life) {
@@ -55,6 +57,21 @@ pub(super) fn plan_group<'a>(
             Verdict::Nothing => continue,
             Verdict::Refuse(refusal) => return Planned::Refused(refusal),
         };
+        if let Some(old) = record
+            && let Some(old_value) = old
+                .value
+                .as_ref()
+                .filter(|old| Some(*old) != value.as_ref())
+        {
+            let lives_on = matches!(change.kind, Kind::Append(_) | Kind::Times);
+            replaced.push(Replaced {
+                key: change.key.clone(),
+                value: old_value.clone(),
+                sync_count: old.sync_count,
+                modified: old.modified,
+                seen: lives_on || is_current(change, record, life),
+            });
+        }
         patches.push(RecordPatch {
             op,
             key: change.key.clone(),
@@ -66,7 +83,7 @@ pub(super) fn plan_group<'a>(
     if patches.is_empty() {
         Planned::Nothing
     } else {
-        Planned::Send(patches)
+        Planned::Send(patches, replaced)
     }
 }
 
@@ -74,6 +91,7 @@ pub(super) fn plan_group<'a>(
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) groups: Vec<(Ticket, Vec<RecordPatch>)>,
+    pub(super) replaced: Vec<Replaced>,
     keys: HashSet<RecordKey>,
     count: usize,
     bytes: usize,
@@ -81,7 +99,12 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Takes a group in, unless it is full or has one of the group's keys already.
-    pub(super) fn admit(&mut self, ticket: Ticket, patches: Vec<RecordPatch>) {
+    pub(super) fn admit(
+        &mut self,
+        ticket: Ticket,
+        patches: Vec<RecordPatch>,
+        replaced: Vec<Replaced>,
+    ) {
         let bytes: usize = patches.iter().map(patch_bytes).sum();
         let full = self.count + patches.len() > MAX_PATCHES || self.bytes + bytes > MAX_BYTES;
         let clash = patches.iter().any(|patch| self.keys.contains(&patch.key));
@@ -94,6 +117,7 @@ impl Batch {
         self.bytes += bytes;
         self.count += patches.len();
         self.groups.push((ticket, patches));
+        self.replaced.extend(replaced);
     }
 
     /// Returns all patches, replaces before removes.

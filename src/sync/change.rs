@@ -38,12 +38,23 @@ pub enum Kind {
     Remove,
 }
 
+/// What is done about a version that nobody here has seen, where a whole write or a removal would
+/// take its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// It is kept aside, and then replaced.
+    Keep,
+    /// The change is refused.
+    Refuse,
+}
+
 /// A change of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub key: RecordKey,
     pub base: Base,
     pub kind: Kind,
+    pub unseen: Unseen,
     /// The mtime the file shows; it goes with the patch as its device date.
     pub modified: Timestamp,
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::change::{Change, Kind, Shown};
+use super::change::{Change, Kind, Shown, Unseen};
 use super::remote::Remote;
 use crate::wire::fault::Fault;
 use crate::wire::names::MAX_VALUE_CHARS;
@@ -34,18 +34,25 @@ pub(super) enum Verdict {
     Refuse(Refusal),
 }
 
+/// Returns whether the record is what was shown when the change began.
+pub(super) fn is_current(change: &Change, remote: Option<&Remote>, life: u32) -> bool {
+    let remote_value = remote.and_then(|remote| remote.value.as_ref());
+    let unchanged = match (change.base.shown, remote) {
+        (Shown::Absent, _) => remote_value.is_none(),
+        (Shown::Version(shown), Some(remote)) => {
+            remote_value.is_some() && remote.sync_count == shown
+        }
+        (Shown::Version(_), None) => false,
+    };
+    change.base.life == life && unchanged
+}
+
 /// Decides a change against the record as last listed; `None` if the service never had its key.
 pub(super) fn decide(change: &Change, remote: Option<&Remote>, life: u32) -> Verdict {
     let remote_value = remote.and_then(|remote| remote.value.as_ref());
     let same_life = change.base.life == life;
-    let unchanged = same_life
-        && match (change.base.shown, remote) {
-            (Shown::Absent, _) => remote_value.is_none(),
-            (Shown::Version(shown), Some(remote)) => {
-                remote_value.is_some() && remote.sync_count == shown
-            }
-            (Shown::Version(_), None) => false,
-        };
+    let unchanged = is_current(change, remote, life);
+    let replaces = same_life && change.unseen == Unseen::Keep;
     let stale = Verdict::Refuse(Refusal::Stale);
     match (&change.kind, remote_value) {
         (Kind::Whole(value) | Kind::Edit(value), _) if unchanged => Verdict::Replace(value.clone()),
@@ -54,13 +61,14 @@ pub(super) fn decide(change: &Change, remote: Option<&Remote>, life: u32) -> Ver
         }
         // Removed elsewhere: nothing is there that a whole write could destroy.
         (Kind::Whole(value), None) if same_life => Verdict::Replace(value.clone()),
+        (Kind::Whole(value), Some(_)) if replaces => Verdict::Replace(value.clone()),
         (Kind::Whole(_) | Kind::Edit(_), _) => stale,
         (Kind::Append(text), Some(theirs)) if same_life => append(theirs, text),
         (Kind::Append(_), _) => stale,
         (Kind::Times, Some(value)) if unchanged => Verdict::Replace(value.clone()),
         (Kind::Times, _) => stale,
         (Kind::Remove, None) => Verdict::Nothing,
-        (Kind::Remove, Some(_)) if unchanged => Verdict::Remove,
+        (Kind::Remove, Some(_)) if unchanged || replaces => Verdict::Remove,
         (Kind::Remove, Some(_)) => stale,
     }
 }
@@ -84,10 +92,20 @@ mod tests {
     use crate::wire::timestamp::Timestamp;
 
     fn verdict(kind: Kind, shown: Shown, remote: Option<(Option<&str>, i64)>) -> Verdict {
+        verdict_of(Unseen::Refuse, kind, shown, remote)
+    }
+
+    fn verdict_of(
+        unseen: Unseen,
+        kind: Kind,
+        shown: Shown,
+        remote: Option<(Option<&str>, i64)>,
+    ) -> Verdict {
         let change = Change {
             key: RecordKey::new("k").unwrap(),
             base: Base { life: 0, shown },
             kind,
+            unseen,
             modified: Timestamp::from_millis(0),
         };
         let remote = remote.map(|(value, sync_count)| Remote {
@@ -150,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn an_unseen_version_may_be_replaced_once_it_is_kept() {
+        let remote = Some((Some("theirs"), 4));
+        let keep = |kind| verdict_of(Unseen::Keep, kind, Shown::Version(3), remote);
+        assert_eq!(keep(Kind::Whole("new".into())), replace("new"));
+        assert_eq!(keep(Kind::Remove), Verdict::Remove);
+        assert_eq!(keep(Kind::Edit("new".into())), STALE);
+        assert_eq!(keep(Kind::Times), STALE);
+    }
+
+    #[test]
     fn what_was_removed_elsewhere_is_not_edited() {
         let shown = Shown::Version(3);
         for remote in [None, Some((None, 4))] {
@@ -181,6 +209,7 @@ mod tests {
                 shown: Shown::Absent,
             },
             kind: Kind::Whole("x".into()),
+            unseen: Unseen::Keep,
             modified: Timestamp::from_millis(0),
         };
         assert_eq!(decide(&change, None, 1), STALE);

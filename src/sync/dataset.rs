@@ -245,9 +245,14 @@ impl DatasetState {
             return Step::Idle;
         }
         let patches = batch.patches();
+        let replaced = std::mem::take(&mut batch.replaced);
         self.in_flight = Some(batch);
         let (token, _) = self.token.take().expect("checked above");
-        Step::Update { patches, token }
+        Step::Update {
+            patches,
+            token,
+            replaced,
+        }
     }
 
     fn list(&mut self) -> Step {
@@ -274,7 +279,9 @@ impl DatasetState {
             .filter(|group| group.awaited && group.cohort == cohort);
         for group in candidates {
             match plan_group(group, |key| self.records.get(key), self.life) {
-                Planned::Send(patches) => batch.admit(group.ticket, patches),
+                Planned::Send(patches, replaced) => {
+                    batch.admit(group.ticket, patches, replaced);
+                }
                 Planned::Nothing => settled.push((group.ticket, Ok(self.landed(group)))),
                 Planned::Refused(refusal) => settled.push((group.ticket, Err(refusal))),
             }

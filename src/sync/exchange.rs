@@ -7,6 +7,8 @@ use super::conflict::Refusal;
 use super::remote::Remote;
 use crate::wire::names::RecordKey;
 use crate::wire::records::{Record, RecordPatch};
+use crate::wire::text::Text;
+use crate::wire::timestamp::Timestamp;
 
 /// All pages of one ListRecords.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub enum Step {
     Update {
         patches: Vec<RecordPatch>,
         token: String,
+        /// Values that will be gone. Those unseen are to be kept before the update is sent.
+        replaced: Vec<Replaced>,
     },
     /// Delete the dataset, which was just listed and is empty.
     Delete,
@@ -41,6 +45,17 @@ pub enum Step {
         until: Instant,
     },
     Idle,
+}
+
+/// A value that an update takes the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    pub key: RecordKey,
+    pub value: Text,
+    pub sync_count: i64,
+    pub modified: Timestamp,
+    /// Whether it was shown here, or lives on in what takes its place.
+    pub seen: bool,
 }
 
 /// A record after a change of it was made.

@@ -10,8 +10,8 @@ pub mod dataset;
 pub mod exchange;
 pub mod remote;
 
-pub use change::{Base, Change, Kind, Shown, Ticket};
+pub use change::{Base, Change, Kind, Shown, Ticket, Unseen};
 pub use conflict::Refusal;
 pub use dataset::DatasetState;
-pub use exchange::{Landed, Listing, Outcome, Step};
+pub use exchange::{Landed, Listing, Outcome, Replaced, Step};
 pub use remote::Remote;

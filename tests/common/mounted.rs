@@ -61,6 +61,11 @@ impl Mounted {
             .args(["mount", "-f", "-o", &endpoint])
             .env("COGNITOFS_LOG", "cognitofs=trace")
             .stderr(File::create(&log).unwrap());
+        if !options.contains("state=") {
+            // Two mounts of one source cannot share it.
+            let state = bed.directory.path().join(format!("state{count}"));
+            command.args(["-o", &format!("state={}", state.display())]);
+        }
         if !options.is_empty() {
             command.args(["-o", options]);
         }

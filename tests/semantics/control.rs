@@ -81,7 +81,10 @@ fn control_files_are_found_by_name_and_never_listed() {
         ]
     );
     assert_eq!(names(&control.identity()), ["usage.json"]);
-    assert_eq!(names(&control.dataset()), ["dataset.json", "records.json"]);
+    assert_eq!(
+        names(&control.dataset()),
+        ["dataset.json", "parked", "records.json"]
+    );
     let listed = run(
         &control.pool(),
         "ls -l --time-style=+ events.json usage.json",

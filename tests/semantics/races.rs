@@ -56,7 +56,7 @@ fn s09_a_logger_that_keeps_its_file_open_loses_nothing() {
 fn s09_an_edit_behind_a_merged_append_does_not_overwrite_what_was_merged() {
     let bed = Bed::new();
     bed.change("data", &[("k", Some("mine\n"))]);
-    let mounted = bed.mount("ttl=60s");
+    let mounted = bed.mount("ttl=60s,conflict=strict");
     let path = bed.dataset(&mounted, "data").join("k");
     fs::read(&path).unwrap();
     let mut options = OpenOptions::new();
@@ -110,10 +110,10 @@ fn s09_two_mounts_append_and_no_line_is_lost() {
 
 #[test]
 fn s09_a_rename_does_not_replace_what_came_meanwhile() {
-    for noreplace in [false, true] {
+    for (noreplace, options) in [(false, "ttl=60s,conflict=strict"), (true, "ttl=60s")] {
         let bed = Bed::new();
         bed.change("data", &[("a", Some("A")), ("z", Some("Z"))]);
-        let mounted = bed.mount("ttl=60s");
+        let mounted = bed.mount(options);
         let dataset = bed.dataset(&mounted, "data");
         assert!(!dataset.join("b").exists());
         let file = OpenOptions::new()
@@ -153,7 +153,7 @@ fn s09_a_rename_does_not_replace_what_came_meanwhile() {
 fn s09_a_file_made_elsewhere_meanwhile_is_not_overwritten() {
     let bed = Bed::new();
     bed.change("data", &[("k", Some("v"))]);
-    let mounted = bed.mount("ttl=60s");
+    let mounted = bed.mount("ttl=60s,conflict=strict");
     let path = bed.dataset(&mounted, "data").join("new");
     assert!(!path.exists());
     bed.change("data", &[("new", Some("theirs"))]);
@@ -212,7 +212,7 @@ fn s18_an_append_that_is_carried_out_late_is_made_once() {
 fn s18_the_same_date_alone_is_no_proof() {
     let bed = Bed::new();
     bed.change("data", &[("k", Some("a"))]);
-    let mounts = [bed.mount("ttl=60s"), bed.mount("ttl=60s")];
+    let mounts = [(); 2].map(|()| bed.mount("ttl=60s,conflict=strict"));
     let path = |mount: usize| bed.dataset(&mounts[mount], "data").join("k");
     let write = |path: &Path, text: &str| -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;

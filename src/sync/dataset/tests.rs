@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sync::change::Kind;
+use crate::sync::change::Unseen;
 
 fn listing(since: i64, records: Vec<Record>) -> Listing {
     Listing {
@@ -65,6 +66,7 @@ fn a_token_is_used_for_one_push() {
             key,
             base,
             kind,
+            unseen: Unseen::Refuse,
             modified,
         }]);
     };
@@ -89,6 +91,7 @@ fn a_group_nobody_waits_for_is_settled_when_its_update_was_not_sent() {
         base: state.base(&key),
         key,
         kind: Kind::Whole("x".into()),
+        unseen: Unseen::Refuse,
         modified: Timestamp::from_millis(5),
     }]);
     assert!(matches!(state.next_step(at), Step::Update { .. }));
@@ -108,6 +111,7 @@ fn held_updates_let_listings_through() {
         base: state.base(&key),
         key,
         kind: Kind::Remove,
+        unseen: Unseen::Refuse,
         modified: Timestamp::from_millis(5),
     }]);
     let until = at + Duration::from_secs(1);

@@ -1,0 +1,194 @@
+//! What must outlive this process: one SQLite file in the state directory of a mount.
+//!
+//! Invariant: what a call here has returned for is on the disk. One process uses a journal at a
+//! time: it holds the lock of its directory.
+
+mod parked;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+
+pub(super) use parked::NewParked;
+pub use parked::{Parked, Side};
+
+/// `cogj`, in the file's header.
+const APPLICATION_ID: i64 = 0x636f_676a;
+const VERSION: i64 = 1;
+
+/// Keys and texts are BLOBs: neither need be UTF-8. Dates are epoch milliseconds.
+const TABLES: &str = "
+CREATE TABLE parked (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    pool TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    key BLOB NOT NULL,
+    side TEXT NOT NULL,
+    sync_count INTEGER NOT NULL,
+    text BLOB NOT NULL,
+    modified INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    expires INTEGER
+) STRICT;
+CREATE INDEX parked_by_dataset ON parked (pool, identity, dataset, key);
+";
+
+/// How often a lock that somebody holds is tried.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("{}: cannot be used", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// Another mount of the same source has not ended.
+    #[error("{}: in use by another mount of this source; unmount that one, or give this one another state= directory", .0.display())]
+    Locked(PathBuf),
+    #[error("{}: is not a journal of cognitofs, or one of a newer version", .0.display())]
+    Foreign(PathBuf),
+    #[error("the disk is full")]
+    Full(#[source] rusqlite::Error),
+    #[error("the journal cannot be read or written")]
+    Database(#[source] rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for JournalError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// See the module's documentation. Its calls wait for the disk: not for a thread that serves.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Mutex<Connection>,
+    _lock: Option<File>,
+}
+
+impl Journal {
+    /// Opens the journal of a state directory, or makes it. Waits until `deadline` for a process
+    /// that has it: an old mount may still be sending.
+    pub fn open(directory: &Path, deadline: Instant) -> Result<Arc<Self>, JournalError> {
+        let lock = lock_directory(directory, deadline)?;
+        let path = directory.join("journal.db");
+        // SQLite would make it for everybody the umask lets in.
+        private(&path)?;
+        let connection = Connection::open(&path)?;
+        Self::prepare(connection, Some(lock), &path)
+    }
+
+    /// Makes a journal that ends with the process.
+    pub fn in_memory() -> Result<Arc<Self>, JournalError> {
+        Self::prepare(Connection::open_in_memory()?, None, Path::new(":memory:"))
+    }
+
+    fn prepare(
+        connection: Connection,
+        lock: Option<File>,
+        path: &Path,
+    ) -> Result<Arc<Self>, JournalError> {
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let (id, version) = (pragma("application_id")?, pragma("user_version")?);
+        let foreign = || JournalError::Foreign(path.to_owned());
+        match (id, version) {
+            (0, 0) => {
+                let tables: i64 =
+                    connection
+                        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+                if tables > 0 {
+                    return Err(foreign());
+                }
+                connection.execute_batch(&format!(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+                     BEGIN; {TABLES}
+                     PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};
+                     COMMIT;"
+                ))?;
+            }
+            (APPLICATION_ID, VERSION) => {
+                connection
+                    .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+            }
+            _ => return Err(foreign()),
+        }
+        Ok(Arc::new(Self {
+            connection: Mutex::new(connection),
+            _lock: lock,
+        }))
+    }
+
+    /// A panic in a transaction has rolled it back, so a poisoned lock guards nothing broken.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        let connection = self.connection.lock();
+        connection.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn private(path: &Path) -> Result<File, JournalError> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false);
+    file.mode(0o600)
+        .open(path)
+        .map_err(|source| JournalError::File {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn lock_directory(directory: &Path, deadline: Instant) -> Result<File, JournalError> {
+    let path = directory.join("lock");
+    let file = private(&path)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(AGAIN),
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(path)),
+            Err(TryLockError::Error(source)) => return Err(JournalError::File { path, source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn one_process_has_a_journal_and_it_is_the_users_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Journal::open(directory.path(), Instant::now()).unwrap();
+        let second = Journal::open(directory.path(), Instant::now() + 2 * AGAIN);
+        assert!(matches!(second, Err(JournalError::Locked(_))));
+        drop(first);
+        Journal::open(directory.path(), Instant::now()).unwrap();
+        for entry in directory.path().read_dir().unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        let opened = Journal::open(directory.path(), Instant::now());
+        assert!(matches!(opened, Err(JournalError::Foreign(_))));
+        drop(other);
+        std::fs::write(&path, "no database").unwrap();
+        assert!(Journal::open(directory.path(), Instant::now()).is_err());
+        assert_eq!(std::fs::read(path).unwrap(), b"no database");
+    }
+}

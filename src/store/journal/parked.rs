@@ -1,0 +1,231 @@
+//! Versions kept from being lost: what was written here and not taken, and what was replaced
+//! without anybody here having seen it.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Journal, JournalError};
+use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
+use crate::wire::text::Text;
+use crate::wire::timestamp::Timestamp;
+
+/// Whose version it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Written here.
+    Local,
+    /// The service's.
+    Remote,
+}
+
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+        }
+    }
+}
+
+/// A version that is to be kept.
+#[derive(Clone, Debug)]
+pub struct NewParked {
+    pub key: RecordKey,
+    pub side: Side,
+    /// The remote version's own count, or the one that a local version was made from; 0 for none.
+    pub sync_count: i64,
+    /// Any bytes: what was refused may have been no text.
+    pub text: Vec<u8>,
+    pub modified: Timestamp,
+    /// Why it was kept, in one line.
+    pub reason: String,
+    /// When it may go.
+    pub expires: Option<Timestamp>,
+}
+
+/// A version that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub id: i64,
+    pub key: RecordKey,
+    pub side: Side,
+    pub sync_count: i64,
+    /// Bytes.
+    pub size: u64,
+    pub modified: Timestamp,
+    pub reason: String,
+    /// When it was kept.
+    pub at: Timestamp,
+    /// Whether it goes by itself one day.
+    pub expires: bool,
+}
+
+type Place<'a> = (&'a PoolId, &'a IdentityId, &'a DatasetName);
+
+impl Journal {
+    /// Keeps a version. One that is kept already is not kept twice.
+    pub fn park(
+        &self,
+        (pool, identity, dataset): Place<'_>,
+        new: &NewParked,
+        at: Timestamp,
+    ) -> Result<(), JournalError> {
+        self.connection().execute(
+            "INSERT INTO parked
+                (pool, identity, dataset, key, side, sync_count, text, modified, reason, at, expires)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+             WHERE NOT EXISTS (SELECT 1 FROM parked
+                WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
+                AND side = ?5 AND sync_count = ?6 AND text = ?7
+                AND (expires IS NULL OR ?11 IS NOT NULL))",
+            params![
+                pool.as_str(),
+                identity.as_str(),
+                dataset.as_str(),
+                new.key.text().as_bytes(),
+                new.side.name(),
+                new.sync_count,
+                new.text,
+                new.modified.as_millis(),
+                new.reason,
+                at.as_millis(),
+                new.expires.map(Timestamp::as_millis),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Lists the versions kept of a dataset, by key, oldest first.
+    pub fn parked(
+        &self,
+        (pool, identity, dataset): Place<'_>,
+    ) -> Result<Vec<Parked>, JournalError> {
+        let connection = self.connection();
+        let mut query = connection.prepare_cached(
+            "SELECT id, key, side, sync_count, length(text), modified, reason, at,
+                expires IS NOT NULL
+             FROM parked WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 ORDER BY key, id",
+        )?;
+        let rows = query.query_map(
+            params![pool.as_str(), identity.as_str(), dataset.as_str()],
+            read,
+        )?;
+        // A key that this version cannot read is left alone.
+        rows.filter_map(Result::transpose)
+            .collect::<Result<_, _>>()
+            .map_err(Into::into)
+    }
+
+    /// Returns the bytes of a kept version, if it is still there.
+    pub fn parked_text(&self, id: i64) -> Result<Option<Vec<u8>>, JournalError> {
+        let connection = self.connection();
+        let text = connection.query_row("SELECT text FROM parked WHERE id = ?1", [id], |row| {
+            row.get(0)
+        });
+        Ok(text.optional()?)
+    }
+
+    /// Lets a kept version go. Returns whether it was there.
+    pub fn discard_parked(&self, id: i64) -> Result<bool, JournalError> {
+        let connection = self.connection();
+        Ok(connection.execute("DELETE FROM parked WHERE id = ?1", [id])? > 0)
+    }
+
+    /// Lets the kept versions go whose time is over.
+    pub fn discard_expired(&self, now: Timestamp) -> Result<(), JournalError> {
+        let connection = self.connection();
+        connection.execute("DELETE FROM parked WHERE expires <= ?1", [now.as_millis()])?;
+        Ok(())
+    }
+
+    /// Returns how many versions are kept, but for those that go by themselves.
+    pub fn parked_count(&self) -> Result<u64, JournalError> {
+        let connection = self.connection();
+        let count = "SELECT count(*) FROM parked WHERE expires IS NULL";
+        Ok(connection
+            .query_row(count, [], |row| row.get::<_, i64>(0))?
+            .unsigned_abs())
+    }
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<Parked>> {
+    let key = Text::from_bytes(row.get(1)?);
+    let side: String = row.get(2)?;
+    let side = match side.as_str() {
+        "local" => Side::Local,
+        _ => Side::Remote,
+    };
+    let Ok(key) = RecordKey::new(key) else {
+        return Ok(None);
+    };
+    Ok(Some(Parked {
+        id: row.get(0)?,
+        key,
+        side,
+        sync_count: row.get(3)?,
+        size: row.get::<_, i64>(4)?.unsigned_abs(),
+        modified: Timestamp::from_millis(row.get(5)?),
+        reason: row.get(6)?,
+        at: Timestamp::from_millis(row.get(7)?),
+        expires: row.get(8)?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_outlives_the_process_and_is_kept_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = "us-east-1:00000000-0000-4000-8000-000000000001"
+            .parse()
+            .unwrap();
+        let identity = "us-east-1:00000000-0000-4000-8000-000000000002"
+            .parse()
+            .unwrap();
+        let dataset = "data".parse().unwrap();
+        let place = (&pool, &identity, &dataset);
+        let at = Timestamp::from_millis(5);
+        let new = |key: &str, text: &[u8], expires: Option<i64>| NewParked {
+            key: RecordKey::new(key).unwrap(),
+            side: Side::Local,
+            sync_count: 3,
+            text: text.to_vec(),
+            modified: Timestamp::from_millis(1),
+            reason: "full".to_owned(),
+            expires: expires.map(Timestamp::from_millis),
+        };
+        {
+            let journal = Journal::open(directory.path(), Instant::now()).unwrap();
+            for _ in 0..2 {
+                journal.park(place, &new("k", b"\xff\0", None), at).unwrap();
+            }
+            journal.park(place, &new("k", b"other", None), at).unwrap();
+            journal
+                .park(place, &new("a", b"old", Some(10)), at)
+                .unwrap();
+        }
+        let journal = Journal::open(directory.path(), Instant::now()).unwrap();
+        let parked = journal.parked(place).unwrap();
+        let keys: Vec<_> = parked
+            .iter()
+            .filter_map(|parked| parked.key.as_str())
+            .collect();
+        assert_eq!(keys, ["a", "k", "k"]);
+        assert_eq!(journal.parked_count().unwrap(), 2);
+        assert_eq!(
+            journal.parked_text(parked[1].id).unwrap().unwrap(),
+            b"\xff\0"
+        );
+        assert_eq!(
+            (parked[1].size, parked[1].sync_count, parked[1].at),
+            (2, 3, at)
+        );
+        journal.discard_expired(Timestamp::from_millis(10)).unwrap();
+        assert!(journal.discard_parked(parked[1].id).unwrap());
+        assert!(!journal.discard_parked(parked[1].id).unwrap());
+        assert_eq!(journal.parked(place).unwrap(), parked[2..]);
+    }
+}

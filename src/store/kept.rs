@@ -1,0 +1,148 @@
+//! Versions of a dataset's records that are kept from being lost, on this machine's disk.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::cache::Store;
+use super::dataset::{Dataset, Freshness};
+use super::error::Error;
+use super::journal::{Journal, JournalError, NewParked, Parked, Side};
+use crate::sync::{Base, Replaced, Shown};
+use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
+use crate::wire::timestamp::Timestamp;
+
+/// What was written here and not taken.
+#[derive(Clone, Debug)]
+pub struct NewlyParked {
+    pub key: RecordKey,
+    /// Any bytes: what was refused may have been no text.
+    pub text: Vec<u8>,
+    /// The version it was made from.
+    pub base: Base,
+    pub modified: Timestamp,
+    /// Why it was not taken, in one line.
+    pub reason: String,
+}
+
+impl Dataset {
+    /// Keeps what was written here and not taken.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`](super::ErrorKind::NoSpace) on a full disk.
+    pub async fn park(&self, new: NewlyParked) -> Result<(), Error> {
+        let sync_count = match new.base.shown {
+            Shown::Absent => 0,
+            Shown::Version(count) => count,
+        };
+        let parked = NewParked {
+            key: new.key,
+            side: Side::Local,
+            sync_count,
+            text: new.text,
+            modified: new.modified,
+            reason: new.reason,
+            expires: None,
+        };
+        self.keep(vec![parked]).await
+    }
+
+    /// Keeps the values that an update takes the place of, if nobody here has seen them, or all
+    /// with `undo`.
+    pub(super) async fn keep_replaced(&self, replaced: Vec<Replaced>) -> Result<(), Error> {
+        let undo = self.store().options().undo;
+        let until = undo.map(|undo| Timestamp::from(SystemTime::now() + undo));
+        let wanted = replaced
+            .into_iter()
+            .filter(|old| !old.seen || undo.is_some());
+        let kept = wanted.map(|old| NewParked {
+            key: old.key,
+            side: Side::Remote,
+            sync_count: old.sync_count,
+            text: old.value.as_bytes().to_vec(),
+            modified: old.modified,
+            reason: match old.seen {
+                true => "replaced or removed here".to_owned(),
+                false => "replaced or removed here by somebody who had not seen it".to_owned(),
+            },
+            expires: until.filter(|_| old.seen),
+        });
+        self.keep(kept.collect()).await
+    }
+
+    async fn keep(&self, versions: Vec<NewParked>) -> Result<(), Error> {
+        if versions.is_empty() {
+            return Ok(());
+        }
+        let now = SystemTime::now().into();
+        let keep = move |journal: &Journal, place: Place<'_>| {
+            versions
+                .iter()
+                .try_for_each(|version| journal.park(place, version, now))
+        };
+        self.ask(keep).await
+    }
+
+    /// Lists the versions that are kept, by key, oldest first. One that the service has again is
+    /// let go.
+    pub async fn parked(self: &Arc<Self>, deadline: Instant) -> Result<Vec<Parked>, Error> {
+        let parked = self.ask(|journal, place| {
+            journal.discard_expired(SystemTime::now().into())?;
+            journal.parked(place)
+        });
+        let mut parked = parked.await?;
+        if parked.is_empty() {
+            return Ok(parked);
+        }
+        if let Err(error) = self.refresh(Freshness::Ttl, deadline).await {
+            tracing::debug!(%error, "kept versions are not compared");
+            return Ok(parked);
+        }
+        let mut equal = Vec::new();
+        for version in parked.iter().filter(|version| !version.expires) {
+            let remote = self
+                .record(&version.key)
+                .and_then(|record| record.remote.value);
+            let alike = |size| size == version.size as usize;
+            if let Some(remote) = remote.filter(|remote| alike(remote.as_bytes().len()))
+                && self.parked_text(version.id).await?.as_deref() == Some(remote.as_bytes())
+            {
+                equal.push(version.id);
+            }
+        }
+        for id in &equal {
+            self.discard_parked(*id).await?;
+        }
+        parked.retain(|version| !equal.contains(&version.id));
+        Ok(parked)
+    }
+
+    /// Returns the bytes of a kept version, if it is still there.
+    pub async fn parked_text(&self, id: i64) -> Result<Option<Vec<u8>>, Error> {
+        self.ask(move |journal, _| journal.parked_text(id)).await
+    }
+
+    /// Lets a kept version go. Returns whether it was there.
+    pub async fn discard_parked(&self, id: i64) -> Result<bool, Error> {
+        self.ask(move |journal, _| journal.discard_parked(id)).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Journal, Place<'_>) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (pool, identity) = (self.identity().pool().clone(), self.identity().id().clone());
+        let dataset = self.name().clone();
+        let store = self.store();
+        let ask = move |journal: &Journal| ask(journal, (&pool, &identity, &dataset));
+        store.journal(ask).await
+    }
+}
+
+type Place<'a> = (&'a PoolId, &'a IdentityId, &'a DatasetName);
+
+impl Store {
+    /// Returns how many versions are kept, but for those that go by themselves.
+    pub async fn parked_count(&self) -> Result<u64, Error> {
+        self.journal(Journal::parked_count).await
+    }
+}

@@ -5,6 +5,7 @@ mod common;
 mod local_service;
 
 mod cli;
+mod conformance;
 mod dataset_model;
 mod mount;
 mod point;

@@ -130,7 +130,7 @@ class Refusals(unittest.TestCase):
                 params |= {name: value for name, value in wrong.items() if name in params}
                 if "IdentityPools" in operation or operation == "ListIdentityPoolUsage":
                     params["NextToken"] = "%"
-                    who = self.user if operation in users else None
+                who = self.user if operation in USERS else None
                 self.refuse("InvalidParameterException", operation, who, **params)
 
     def test_a_pool_that_is_not_there(self):

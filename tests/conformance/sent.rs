@@ -204,7 +204,7 @@ async fn send_data_operations(recorder: &mut Recorder) {
     recorder
         .send(false, with(&in_dataset, input), update.clone())
         .await;
-    update.body.device_id = odd();
+    update.body.device_id = Some(device());
     update.body.record_patches = vec![
         RecordPatch {
             op: PatchOp::Replace,

@@ -15,20 +15,23 @@ use cognitofs::wire::operation::Call;
 
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance");
 
-/// Returns the interpreter of the environment, which is made if need be.
+/// Returns the interpreter of the environment, which is made if need be, and once.
 fn python() -> &'static str {
-    static PYTHON: OnceLock<String> = OnceLock::new();
-    PYTHON.get_or_init(|| {
+    static PYTHON: OnceLock<Result<String, String>> = OnceLock::new();
+    let made = PYTHON.get_or_init(|| {
         let made = Command::new(format!("{TESTS}/environment"))
-            .stderr(Stdio::inherit())
             .output()
             .unwrap();
-        assert!(
-            made.status.success(),
-            "no Python environment: run tests/run, and see above what it says"
-        );
-        String::from_utf8(made.stdout).unwrap().trim().to_owned()
-    })
+        let told = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+        match made.status.success() {
+            true => Ok(told(&made.stdout)),
+            false => Err(told(&made.stderr)),
+        }
+    });
+    match made {
+        Ok(python) => python,
+        Err(told) => panic!("no Python environment; run tests/run\n{told}"),
+    }
 }
 
 /// `cognitofs serve` on a store of its own.

@@ -1,4 +1,4 @@
-"""Every operation by the AWS CLI: what it prints, its exit code, and the code's name it complains of."""
+"""Every operation by the AWS CLI: what it prints, its exit code, and the code it complains of."""
 
 import datetime
 import json

@@ -24,7 +24,7 @@ SEEN = collections.defaultdict(set)
 
 
 def client(service, credentials=None, validate=True):
-    """Makes a client: the developer's, or the one of credentials that GetCredentialsForIdentity gave."""
+    """Makes a client: the developer's, or that of what GetCredentialsForIdentity gave."""
     config = Config(retries={"total_max_attempts": 1}, parameter_validation=validate)
     keys = {}
     if credentials:

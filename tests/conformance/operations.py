@@ -101,7 +101,7 @@ class Operations:
     def check_dataset(self, world, dataset):
         self.assertEqual(dataset["IdentityId"], world.identity)
         self.assertEqual(dataset["DatasetName"], "settings")
-        self.assertEqual((dataset["NumRecords"], dataset["DataStorage"]), (2, 9 + len("k\u00e9".encode())))
+        self.assertEqual((dataset["NumRecords"], dataset["DataStorage"]), (2, 12))
         self.assertEqual(dataset["LastModifiedBy"], world.identity)
         self.assert_now(dataset["CreationDate"])
         self.assertLessEqual(dataset["CreationDate"], dataset["LastModifiedDate"])

@@ -25,7 +25,7 @@
 //!   policies beyond the developer's and a user's own data.
 //! - SetIdentityPoolConfiguration leaves a part that is absent as it is, an empty one takes it away;
 //!   a stream that is enabled needs a name and a role. Roles and ARNs need the right form only.
-//! - BulkPublish needs a stream that is enabled, else `InvalidConfigurationException`. It is done
+//! - BulkPublish needs a stream that is enabled, else `InvalidParameterException`. It is done
 //!   when it answers, and sends one record a dataset, without tombstones. One that was cut short
 //!   has failed.
 //! - Stream records and push notifications are lines of `STORE.events.jsonl`; records are never too

@@ -33,7 +33,3 @@ class Boto3(Operations, unittest.TestCase):
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], status)
         self.assertEqual(answer["Error"]["Code"], code)
         self.assertNotEqual(answer["Error"]["Message"], "")
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)

@@ -212,7 +212,6 @@ class Limits(unittest.TestCase):
             for path, value, fits in cases(answers.model(operation).input_shape):
                 counted[fits] += 1
                 self.expect(operation, path, value, fits)
-        print(counted[True], "values that fit and", counted[False], "that do not")
         self.assertGreater(min(counted.values()), 100)
 
     def test_good_parameters_are_good(self):
@@ -244,7 +243,3 @@ class Limits(unittest.TestCase):
                 for value in STRICTER.get(shape.name, []):
                     self.assertRegex(value, f"^{shape.metadata['pattern']}$")
                     self.expect(operation, (name,), value, False)
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)

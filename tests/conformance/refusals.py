@@ -195,6 +195,7 @@ class Refusals(unittest.TestCase):
 
     def test_bulk_publish(self):
         world = World()
+        self.refuse("InvalidParameterException", "BulkPublish", **world.in_pool)
         world.stream()
         local.sync.bulk_publish(**world.in_pool)
         self.refuse("AlreadyStreamedException", "BulkPublish", **world.in_pool)
@@ -217,7 +218,3 @@ class Refusals(unittest.TestCase):
         local.sync.set_cognito_events(**events)
         refuse("LambdaThrottledException", replace("k", "v"), who=user)
         self.assertFalse(local.sync.list_records(**world.in_dataset)["DatasetExists"])
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)

@@ -206,7 +206,3 @@ class Sent(unittest.TestCase):
         signature = signer.signature(text, request)
         self.assertTrue(authorization.endswith(f"Signature={signature}"), authorization)
         self.assertIn(f"/us-east-1/{name}/aws4_request", authorization)
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)

@@ -253,7 +253,3 @@ class Mobile(unittest.TestCase):
         merged = {**world.in_identity, "DatasetName": merged}
         self.assertEqual(local.sync.list_records(**merged)["Count"], 1)
         local.sync.delete_dataset(**merged)
-
-
-if __name__ == "__main__":
-    unittest.main(verbosity=2)

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 import answers
 import local
-from local import APPLICATION, MISSING, ROLE, World, client
+from local import APPLICATION, MISSING, ROLE, USERS, World, client
 
 #: For each pattern: how a text of it begins, with what it goes on to any length, and texts that are
 #: not of it.
@@ -55,9 +55,6 @@ GOOD = {
     "IdentityIdsToDelete": [MISSING],
     "Events": {"SyncTrigger": ""},
 }
-
-#: Operations that only a user's credentials may call.
-USERS = {"RegisterDevice", "SubscribeToDataset", "UnsubscribeFromDataset"}
 
 
 def form(shape):

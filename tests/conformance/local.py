@@ -17,6 +17,9 @@ ROLE = "arn:aws:iam::123456789012:role/conformance"
 APPLICATION = "arn:aws:sns:us-east-1:123456789012:app/GCM/a"
 MISSING = "us-east-1:00000000-0000-4000-8000-000000000000"
 
+#: Operations that only a user's credentials may call.
+USERS = {"RegisterDevice", "SubscribeToDataset", "UnsubscribeFromDataset"}
+
 SESSION = boto3.session.Session()
 
 #: The members of answers that were there, by operation.

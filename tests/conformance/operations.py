@@ -47,6 +47,7 @@ class Operations:
     def setUp(self):
         self.operation = self._testMethodName.removeprefix("test_")
         self.seen = set()
+        self.answered = set()
         self.refusals = set()
 
     def tearDown(self):
@@ -55,20 +56,22 @@ class Operations:
         expected = answers.paths(answers.model(self.operation).output_shape)
         unseen = expected - self.seen - UNSHOWN.get(self.operation, set())
         self.assertEqual(unseen, set(), "members that no answer had")
+        self.assertIn(self.operation, self.answered, "never answered")
         self.assertIn(self.operation, self.refusals, "never refused")
 
     def ask(self, operation, who=None, **params):
         answer = self.call(operation, who, params)
+        self.answered.add(operation)
         shape = answers.model(operation).output_shape
         if operation == self.operation and shape:
             answers.check(shape, answer, self.seen)
         return answer
 
     def refuse(self, operation, code, who=None, **params):
-        self.refusals.add(operation)
         errors = {shape.name for shape in answers.model(operation).error_shapes}
         self.assertIn(code, errors)
         self.refused(operation, code, who, params)
+        self.refusals.add(operation)
 
     def assert_now(self, date):
         self.assertLess(abs(datetime.datetime.now(datetime.timezone.utc) - date).seconds, 60)

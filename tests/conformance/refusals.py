@@ -8,10 +8,7 @@ import botocore
 
 import answers
 import local
-from local import MISSING, Faults, World, client, replace
-
-#: Operations that only a user's credentials may call.
-USERS = {"RegisterDevice", "SubscribeToDataset", "UnsubscribeFromDataset"}
+from local import MISSING, USERS, Faults, World, client, replace
 
 #: What the local service never raises, and why.
 UNREACHED = {

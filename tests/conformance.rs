@@ -75,7 +75,8 @@ impl Drop for Served {
     }
 }
 
-/// Runs a Python module's tests in an environment that holds nothing of the user's.
+/// Runs the tests of a Python module, or of a class in it, in an environment that holds nothing of
+/// the user's.
 fn run(module: &str, home: &Path, environment: &HashMap<String, String>) {
     let ended = Command::new(python())
         .args(["-m", "unittest", "--verbose", module])
@@ -126,8 +127,13 @@ fn boto3_calls_every_operation() {
 }
 
 #[test]
-fn the_aws_cli_calls_every_operation() {
-    run_served("cli_operations");
+fn the_aws_cli_calls_every_operation_of_cognito_sync() {
+    run_served("cli_operations.Sync");
+}
+
+#[test]
+fn the_aws_cli_calls_every_operation_of_cognito_identity() {
+    run_served("cli_operations.Identity");
 }
 
 #[test]

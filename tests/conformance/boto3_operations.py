@@ -6,10 +6,10 @@ import botocore
 
 import answers
 import local
-from operations import Operations
+from operations import CognitoIdentity, CognitoSync, Operations
 
 
-class Boto3(Operations, unittest.TestCase):
+class Boto3(Operations):
     def client(self, operation, who):
         name = answers.service_of(operation).service_name
         if who:
@@ -33,3 +33,11 @@ class Boto3(Operations, unittest.TestCase):
         self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], status)
         self.assertEqual(answer["Error"]["Code"], code)
         self.assertNotEqual(answer["Error"]["Message"], "")
+
+
+class Sync(Boto3, CognitoSync, unittest.TestCase):
+    pass
+
+
+class Identity(Boto3, CognitoIdentity, unittest.TestCase):
+    pass

@@ -11,7 +11,7 @@ import unittest
 import botocore
 
 import answers
-import operations
+from operations import CognitoIdentity, CognitoSync, Operations
 
 #: The exit code of the CLI when a service refused a call.
 REFUSED = 255
@@ -20,7 +20,7 @@ REFUSED = 255
 ONE_PAGE = {"ListIdentityPools": ["--no-paginate"]}
 
 
-class Cli(operations.Operations, unittest.TestCase):
+class Cli(Operations):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -31,6 +31,7 @@ class Cli(operations.Operations, unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         cls.config.close()
+        super().tearDownClass()
 
     def run_cli(self, operation, who, params):
         environment = {**os.environ, "AWS_CONFIG_FILE": self.config.name, "AWS_MAX_ATTEMPTS": "1"}
@@ -82,3 +83,11 @@ def with_dates(shape, value):
     if shape.type_name == "list":
         return [with_dates(shape.member, inner) for inner in value]
     return datetime.datetime.fromisoformat(value) if shape.type_name == "timestamp" else value
+
+
+class Sync(Cli, CognitoSync, unittest.TestCase):
+    pass
+
+
+class Identity(Cli, CognitoIdentity, unittest.TestCase):
+    pass

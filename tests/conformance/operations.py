@@ -30,11 +30,10 @@ def failed_publish():
 
 
 class Operations:
-    """The tests of all voices."""
+    """What the tests of all voices have in common."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.failed = failed_publish()
+    #: The model of the service whose operations are tested.
+    service = None
 
     def call(self, operation, who, params):
         """Calls an operation with credentials, or the developer's, and returns its answer."""
@@ -51,7 +50,7 @@ class Operations:
         self.refusals = set()
 
     def tearDown(self):
-        if self.operation not in answers.service_of(self.operation).operation_names:
+        if self.operation not in answers.OURS:
             return
         expected = answers.paths(answers.model(self.operation).output_shape)
         unseen = expected - self.seen - UNSHOWN.get(self.operation, set())
@@ -76,7 +75,19 @@ class Operations:
     def assert_now(self, date):
         self.assertLess(abs(datetime.datetime.now(datetime.timezone.utc) - date).seconds, 60)
 
-    # Cognito Sync
+    def test_no_operation_is_missing(self):
+        tests = {name[5:] for name in dir(self) if name.startswith("test_") and name[5].isupper()}
+        self.assertEqual(tests, answers.OURS & set(self.service.operation_names))
+        self.assertGreaterEqual(len(tests), 10)
+
+
+class CognitoSync(Operations):
+    service = answers.SYNC
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.failed = failed_publish()
 
     def test_BulkPublish(self):
         world = World()
@@ -287,7 +298,9 @@ class Operations:
         nobody = {**world.in_dataset, "DeviceId": "a/b :?#\u00e9"}
         self.refuse("UnsubscribeFromDataset", "ResourceNotFoundException", who, **nobody)
 
-    # Cognito Identity
+
+class CognitoIdentity(Operations):
+    service = answers.IDENTITY
 
     def test_ListIdentityPools(self):
         world = World()
@@ -413,8 +426,3 @@ class Operations:
             local.identity.describe_identity(IdentityId=world.identity)
         wrong = {"IdentityIdsToDelete": ["nonsense"]}
         self.refuse("DeleteIdentities", "InvalidParameterException", **wrong)
-
-    def test_no_operation_is_missing(self):
-        tests = {name[5:] for name in dir(self) if name.startswith("test_") and name[5].isupper()}
-        self.assertEqual(tests, answers.OURS)
-        self.assertEqual(len(answers.SYNC.operation_names), 17)

@@ -7,6 +7,7 @@ mod local_service;
 mod cli;
 mod cli_publish;
 mod cli_users;
+mod conformance;
 mod dataset_model;
 mod mount;
 mod point;

@@ -248,9 +248,10 @@ async fn refusals_are_the_modelled_exceptions() {
             .identity_pool_id("nonsense"),
         is_invalid_parameter_exception
     );
-    let unset = developer.bulk_publish().identity_pool_id(pool).send().await;
-    let unset = unset.unwrap_err().into_service_error();
-    assert_eq!(unset.meta().code(), Some("InvalidConfigurationException"));
+    refused!(
+        developer.bulk_publish().identity_pool_id(pool),
+        is_invalid_parameter_exception
+    );
     let details = developer.get_bulk_publish_details().identity_pool_id(pool);
     let details = details.send().await.unwrap();
     assert_eq!(

@@ -263,14 +263,14 @@ async fn identity_operations_are_told_by_their_target() {
     assert!(listed.body.contains("E9"));
 
     let unsigned = call("ListIdentities", &pool, None).await;
-    assert_eq!(unsigned.status, 403);
+    assert_eq!(unsigned.status, 400);
     assert_eq!(unsigned.error(), "MissingAuthenticationTokenException");
     let mistaken = call("ListIdentities", &pool, Some("cognito-sync")).await;
     assert_eq!(mistaken.error(), "InvalidSignatureException");
     let unknown = call("MergeDeveloperIdentities", &pool, Some("cognito-identity")).await;
     assert_eq!(
         (unknown.status, unknown.error()),
-        (404, "UnknownOperationException")
+        (400, "UnknownOperationException")
     );
 
     let issued = call(

@@ -149,16 +149,17 @@ fn routes(served: Served) -> Router {
 async fn answer(State(mut served): State<Served>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
+    let is_rpc = identity_target(&parts).is_some();
     let body = match read_body(body).await {
         Ok(body) => body,
-        Err(fault) => return Exchange::failed(fault).finish(started),
+        Err(fault) => return Exchange::failed(is_rpc, fault).finish(started),
     };
     let plan = served.faults.plan(|| operation_name(&parts, &body));
     if !plan.delay.is_zero() {
         served.wait(plan.delay).await;
     }
     let after = match plan.trouble {
-        Some(Trouble::Refuse(fault)) => return Exchange::failed(fault).finish(started),
+        Some(Trouble::Refuse(fault)) => return Exchange::failed(is_rpc, fault).finish(started),
         Some(Trouble::ResetBefore) => return broken(Bytes::new()),
         Some(Trouble::Hang) => {
             served.wait(Duration::MAX).await;
@@ -169,7 +170,9 @@ async fn answer(State(mut served): State<Served>, request: Request) -> Response 
     let service = served.service.clone();
     let exchange = tokio::task::spawn_blocking(move || Exchange::run(&service, &parts, &body))
         .await
-        .unwrap_or_else(|_| Exchange::failed(Fault::new(Code::InternalError, "it panicked")));
+        .unwrap_or_else(|_| {
+            Exchange::failed(is_rpc, Fault::new(Code::InternalError, "it panicked"))
+        });
     if exchange.operation == BulkPublish::NAME && exchange.answer.is_ok() {
         served.go_on();
     }
@@ -245,15 +248,16 @@ async fn read_body(body: Body) -> Result<Bytes, Fault> {
 /// A request's way through the service.
 struct Exchange {
     operation: &'static str,
-    content_type: &'static str,
+    /// Cognito Identity's form of requests and answers, not Cognito Sync's.
+    is_rpc: bool,
     answer: Result<Vec<u8>, Fault>,
 }
 
 impl Exchange {
-    fn failed(fault: Fault) -> Self {
+    fn failed(is_rpc: bool, fault: Fault) -> Self {
         Self {
             operation: "-",
-            content_type: "application/json",
+            is_rpc,
             answer: Err(fault),
         }
     }
@@ -263,10 +267,7 @@ impl Exchange {
         let target = identity_target(parts);
         let mut exchange = Self {
             operation: "-",
-            content_type: match target {
-                Some(_) => "application/x-amz-json-1.1",
-                None => "application/json",
-            },
+            is_rpc: target.is_some(),
             answer: Ok(Vec::new()),
         };
         exchange.answer = match target {
@@ -314,7 +315,13 @@ impl Exchange {
     }
 
     /// Logs the exchange and returns what is sent.
-    fn finish(self, started: Instant) -> Response {
+    fn finish(mut self, started: Instant) -> Response {
+        if let (true, Err(fault)) = (self.is_rpc, &mut self.answer)
+            && fault.status < 500
+        {
+            // Cognito Identity has no other status for what is the client's fault.
+            fault.status = 400;
+        }
         let (status, error) = match &self.answer {
             Ok(_) => (200, None),
             Err(fault) => (fault.status, Some(fault.code.name())),
@@ -345,7 +352,10 @@ impl Exchange {
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
-            HeaderValue::from_static(self.content_type),
+            HeaderValue::from_static(match self.is_rpc {
+                true => "application/x-amz-json-1.1",
+                false => "application/json",
+            }),
         );
         if let Some(kind) = kind {
             headers.insert(HeaderName::from_static("x-amzn-errortype"), kind);

@@ -26,7 +26,7 @@
 //!   where credentials are asked for; GetId refuses them, as the real one is reported to do.
 //! - SetIdentityPoolConfiguration leaves a part that is absent as it is, an empty one takes it away;
 //!   a stream that is enabled needs a name and a role. Roles and ARNs need the right form only.
-//! - BulkPublish needs a stream that is enabled, else `InvalidConfigurationException`. It goes on
+//! - BulkPublish needs a stream that is enabled, else `InvalidParameterException`. It goes on
 //!   in the background, and after a restart where it was; it sends one record a dataset, without
 //!   tombstones.
 //! - Stream records and push notifications are lines of `STORE.events.jsonl`; records are never too

@@ -9,7 +9,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::wire::fault::{Code, Fault};
-use crate::wire::names::{DatasetName, IdentityId, NameError, PoolId, RecordKey};
+use crate::wire::names::{DatasetName, DeviceId, IdentityId, NameError, PoolId, RecordKey};
 use crate::wire::operation::Call;
 use crate::wire::records::{
     ListRecords, PatchOp, RecordPatch, Records, UpdateRecords, UpdateRecordsBody, UpdatedRecords,
@@ -99,7 +99,8 @@ fn fill_pool(
             identity: &identity,
             device: user
                 .is_multiple_of(3)
-                .then(|| format!("{name}-phone-{user}")),
+                .then(|| format!("{name}-phone-{user}").parse().map_err(wrong))
+                .transpose()?,
             time: joined,
         };
         for (visit, visited) in writes(user).into_iter().zip([joined, last_visit]) {
@@ -127,7 +128,7 @@ struct Writer<'a> {
     caller: Caller,
     pool: &'a PoolId,
     identity: &'a IdentityId,
-    device: Option<String>,
+    device: Option<DeviceId>,
     time: Timestamp,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::names::{DatasetName, IdentityId, PoolId};
-use super::operation::{Operation, Query, Request, nullable, parse_name};
+use super::operation::{Operation, Query, Request, both, nullable, parse_ids, parse_name};
 use super::timestamp::{Timestamp, exponent};
 
 /// <https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_ListDatasets.html>
@@ -19,9 +19,10 @@ pub struct ListDatasets {
 
 impl ListDatasets {
     pub(super) fn parse(pool: &str, identity: &str, query: &Query<'_>) -> Result<Self, Fault> {
+        let (pool, identity) = parse_ids(pool, identity)?;
         Ok(Self {
-            pool: parse_name(pool)?,
-            identity: parse_name(identity)?,
+            pool,
+            identity,
             next_token: query.text("nextToken"),
             max_results: query.number("maxResults")?,
         })
@@ -87,11 +88,8 @@ macro_rules! names_one_dataset {
 
         impl $operation {
             pub(super) fn parse(pool: &str, identity: &str, dataset: &str) -> Result<Self, Fault> {
-                Ok(Self {
-                    pool: parse_name(pool)?,
-                    identity: parse_name(identity)?,
-                    dataset: parse_name(dataset)?,
-                })
+                let (pool, identity, dataset) = parse_dataset(pool, identity, dataset)?;
+                Ok(Self { pool, identity, dataset })
             }
         }
 
@@ -130,6 +128,17 @@ pub(super) fn dataset_path<'a>(
         "datasets",
         dataset.as_str(),
     ]
+}
+
+/// Reads the ids and the name of a dataset's path.
+pub(super) fn parse_dataset(
+    pool: &str,
+    identity: &str,
+    dataset: &str,
+) -> Result<(PoolId, IdentityId, DatasetName), Fault> {
+    let ids = parse_ids(pool, identity);
+    let ((pool, identity), dataset) = both(ids, parse_name(dataset))?;
+    Ok((pool, identity, dataset))
 }
 
 /// The answer of [`DescribeDataset`] and of [`DeleteDataset`].

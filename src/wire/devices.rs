@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::datasets::dataset_path;
+use super::datasets::{dataset_path, parse_dataset};
 use super::events::Done;
 use super::fault::Fault;
 use super::names::{DatasetName, DeviceId, IdentityId, PoolId};
-use super::operation::{Operation, Request, parse_body, parse_name};
+use super::operation::{Operation, Request, both, parse_body, parse_ids, parse_name};
 
 /// <https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_RegisterDevice.html>
 #[derive(Clone, Debug)]
@@ -68,9 +68,10 @@ pub struct RegisteredDevice {
 
 impl RegisterDevice {
     pub(super) fn parse(pool: &str, identity: &str, body: &[u8]) -> Result<Self, Fault> {
+        let (pool, identity) = parse_ids(pool, identity)?;
         Ok(Self {
-            pool: parse_name(pool)?,
-            identity: parse_name(identity)?,
+            pool,
+            identity,
             body: parse_body(body)?,
         })
     }
@@ -109,12 +110,9 @@ macro_rules! names_one_subscription {
                 dataset: &str,
                 device: &str,
             ) -> Result<Self, Fault> {
-                Ok(Self {
-                    pool: parse_name(pool)?,
-                    identity: parse_name(identity)?,
-                    dataset: parse_name(dataset)?,
-                    device: parse_name(device)?,
-                })
+                let names = parse_dataset(pool, identity, dataset);
+                let ((pool, identity, dataset), device) = both(names, parse_name(device))?;
+                Ok(Self { pool, identity, dataset, device })
             }
         }
 

@@ -126,6 +126,22 @@ impl Fault {
         Self::invalid(&format!("{VALIDATION_PREFIX}{wrong}"))
     }
 
+    /// Tells of another broken limit too; any other fault stays as it is.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        if let (Some((count, wrong)), Some((more, too))) = (self.broken(), other.broken()) {
+            let count = count + more;
+            self.message = format!("{count} validation errors detected: {wrong}; {too}");
+        }
+        self
+    }
+
+    /// Returns how many limits were broken, and which.
+    fn broken(&self) -> Option<(usize, &str)> {
+        let (count, rest) = self.message.split_once(" validation error")?;
+        let (_, wrong) = rest.split_once(" detected: ")?;
+        Some((count.parse().ok()?, wrong))
+    }
+
     /// Makes the answer to a route or a target the API does not have.
     pub fn unknown_operation() -> Self {
         Self::new(Code::UnknownOperation, "no such operation")
@@ -244,6 +260,21 @@ mod tests {
             Fault::parse(502, None, None, b"<html>").code,
             Code::InternalFailure
         );
+    }
+
+    #[test]
+    fn broken_limits_are_counted() {
+        let faults = ["a: no", "b: no", "c: no"].map(Fault::validation);
+        let [first, second, third] = faults;
+        assert_eq!(first.message, "1 validation error detected: a: no");
+        let all = first.clone().and(&second.and(&third));
+        assert_eq!(
+            all.message,
+            "3 validation errors detected: a: no; b: no; c: no"
+        );
+        let other = Fault::invalid("no");
+        assert_eq!(other.clone().and(&all), other);
+        assert_eq!(first.clone().and(&other), first);
     }
 
     #[test]

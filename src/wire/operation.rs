@@ -14,6 +14,7 @@ use super::datasets::{DeleteDataset, DescribeDataset, ListDatasets};
 use super::devices::{RegisterDevice, SubscribeToDataset, UnsubscribeFromDataset};
 use super::events::{GetCognitoEvents, SetCognitoEvents};
 use super::fault::{Code, Fault, VALIDATION_PREFIX};
+use super::names::{IdentityId, PoolId};
 use super::pools::{DescribeIdentityPoolUsage, DescribeIdentityUsage, ListIdentityPoolUsage};
 use super::records::{ListRecords, UpdateRecords};
 
@@ -287,6 +288,23 @@ where
 {
     text.parse()
         .map_err(|error: super::names::NameError| Fault::validation(&error.to_string()))
+}
+
+/// Reads the ids that most paths begin with.
+pub(super) fn parse_ids(pool: &str, identity: &str) -> Result<(PoolId, IdentityId), Fault> {
+    both(parse_name(pool), parse_name(identity))
+}
+
+/// Puts two results together; if limits are broken in both, both are told.
+pub(super) fn both<A, B>(
+    first: Result<A, Fault>,
+    second: Result<B, Fault>,
+) -> Result<(A, B), Fault> {
+    match (first, second) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (Err(first), Err(second)) => Err(first.and(&second)),
+        (Err(fault), Ok(_)) | (Ok(_), Err(fault)) => Err(fault),
+    }
 }
 
 /// Reads a JSON body.

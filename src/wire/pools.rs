@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::names::{IdentityId, PoolId};
-use super::operation::{Operation, Query, Request, names_one_pool, nullable, parse_name};
+use super::operation::{Operation, Query, Request, names_one_pool, nullable, parse_ids};
 use super::timestamp::{Timestamp, exponent};
 
 /// <https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_ListIdentityPoolUsage.html>
@@ -79,10 +79,8 @@ pub struct DescribeIdentityUsage {
 
 impl DescribeIdentityUsage {
     pub(super) fn parse(pool: &str, identity: &str) -> Result<Self, Fault> {
-        Ok(Self {
-            pool: parse_name(pool)?,
-            identity: parse_name(identity)?,
-        })
+        let (pool, identity) = parse_ids(pool, identity)?;
+        Ok(Self { pool, identity })
     }
 }
 

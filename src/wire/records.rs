@@ -5,10 +5,10 @@ use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::datasets::dataset_path;
+use super::datasets::{dataset_path, parse_dataset};
 use super::fault::Fault;
-use super::names::{DatasetName, IdentityId, MAX_VALUE_CHARS, PoolId, RecordKey};
-use super::operation::{Operation, Query, Request, nullable, parse_body, parse_name};
+use super::names::{DatasetName, DeviceId, IdentityId, MAX_VALUE_CHARS, PoolId, RecordKey};
+use super::operation::{Operation, Query, Request, nullable, parse_body};
 use super::text::Text;
 use super::timestamp::{Timestamp, exponent};
 
@@ -32,10 +32,11 @@ impl ListRecords {
         dataset: &str,
         query: &Query<'_>,
     ) -> Result<Self, Fault> {
+        let (pool, identity, dataset) = parse_dataset(pool, identity, dataset)?;
         Ok(Self {
-            pool: parse_name(pool)?,
-            identity: parse_name(identity)?,
-            dataset: parse_name(dataset)?,
+            pool,
+            identity,
+            dataset,
             last_sync_count: query.number("lastSyncCount")?,
             next_token: query.text("nextToken"),
             max_results: query.number("maxResults")?,
@@ -148,7 +149,7 @@ pub struct UpdateRecords {
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateRecordsBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device_id: Option<String>,
+    pub device_id: Option<DeviceId>,
     #[serde(default, deserialize_with = "nullable")]
     pub record_patches: Vec<RecordPatch>,
     /// From the last ListRecords of this dataset; good for one push.
@@ -163,10 +164,11 @@ impl UpdateRecords {
         dataset: &str,
         body: &[u8],
     ) -> Result<Self, Fault> {
+        let (pool, identity, dataset) = parse_dataset(pool, identity, dataset)?;
         let update = Self {
-            pool: parse_name(pool)?,
-            identity: parse_name(identity)?,
-            dataset: parse_name(dataset)?,
+            pool,
+            identity,
+            dataset,
             body: parse_body(body)?,
         };
         if update.body.sync_session_token.is_none() {

@@ -35,12 +35,8 @@ impl Service {
         self.storage.write(|tx| {
             must_exist(tx, caller, pool)?;
             let options = tx.document(pool)?.unwrap_or_default();
-            let stream = stream(&options).ok_or_else(|| {
-                Fault::new(
-                    Code::InvalidConfiguration,
-                    "the identity pool has no stream that is enabled",
-                )
-            })?;
+            let stream = stream(&options)
+                .ok_or_else(|| Fault::invalid("the identity pool has no stream that is enabled"))?;
             let last = last_publish(tx, pool)?;
             let recent = last.bulk_publish_complete_time.is_some_and(|completed| {
                 now.as_millis() < completed.as_millis().saturating_add(DAY_MILLIS)
@@ -215,7 +211,7 @@ mod tests {
     fn one_success_a_day_and_one_at_a_time() {
         let world = World::with_events();
         assert_eq!(details(&world)["BulkPublishStatus"], "NOT_STARTED");
-        assert_eq!(publish(&world, 0), Err(Code::InvalidConfiguration));
+        assert_eq!(publish(&world, 0), Err(Code::InvalidParameter));
         world
             .update(&[replace("a", "1", 0), replace("b", "2", 0)])
             .unwrap();

@@ -4,6 +4,7 @@
 //! are not checked with their providers, they only tell users apart; but the service's own are.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use sha2::{Digest, Sha256};
 
@@ -89,6 +90,10 @@ impl Service {
         let pool = &call.identity_pool_id;
         let logins = hashed(call.logins.as_ref())?;
         must_be_foreign(&logins)?;
+        let account = call.account_id.as_deref().unwrap_or("0");
+        if !has(1..=15, account) || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Fault::validation("AccountId: expected 1 to 15 digits"));
+        }
         self.storage.write(|tx| {
             if !tx.pool_exists(pool)? {
                 return Err(not_found("IdentityPool", pool.as_str()));
@@ -137,6 +142,12 @@ impl Service {
         now: Timestamp,
     ) -> Result<IdentityCredentials, Fault> {
         let identity = &call.identity_id;
+        let role = call.custom_role_arn.as_deref();
+        if role.is_some_and(|role| !has(20..=2048, role)) {
+            return Err(Fault::validation(
+                "CustomRoleArn: expected 20 to 2048 characters",
+            ));
+        }
         self.storage.write(|tx| {
             let pool = self.log_in(tx, identity, call.logins.as_ref(), now)?;
             let issued = StoredCredentials {
@@ -213,6 +224,10 @@ pub(super) fn must_be_foreign(logins: &[(&str, [u8; 32])]) -> Result<(), Fault> 
     }
 }
 
+fn has(characters: RangeInclusive<usize>, text: &str) -> bool {
+    characters.contains(&text.chars().count())
+}
+
 /// Takes the tokens out of logins: what is stored is a hash of each.
 pub(super) fn hashed(
     logins: Option<&BTreeMap<String, String>>,
@@ -223,10 +238,10 @@ pub(super) fn hashed(
     }
     if logins
         .iter()
-        .any(|(provider, token)| !(1..=128).contains(&provider.len()) || token.is_empty())
+        .any(|(provider, token)| !has(1..=128, provider) || !has(1..=50_000, token))
     {
         return Err(Fault::validation(
-            "a login is a provider of 1 to 128 bytes and a token",
+            "a login is a provider of 1 to 128 characters and a token of 1 to 50000",
         ));
     }
     let hash = |token: &String| Sha256::digest(token.as_bytes()).into();

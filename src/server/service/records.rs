@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use crate::wire::fault::{Code, Fault};
-use crate::wire::names::RecordKey;
+use crate::wire::names::{DeviceId, RecordKey};
 use crate::wire::records::{
     ListRecords, PatchOp, Record, RecordPatch, Records, UpdateRecords, UpdatedRecords,
 };
@@ -28,8 +28,6 @@ const MAX_RECORDS: i64 = 1024;
 const MAX_DATA_STORAGE: i64 = 1024 * 1024;
 /// How often a function is asked about one call.
 const MAX_ASKED: usize = 3;
-/// Characters of a DeviceId.
-const MAX_DEVICE_ID: usize = 256;
 
 impl Service {
     /// Lists the records changed after a count, tombstones included. A dataset that is not there
@@ -99,19 +97,13 @@ impl Service {
         caller.must_own(&call.pool, &call.identity)?;
         let body = &call.body;
         check_patches(&body.record_patches)?;
-        let device = body.device_id.as_deref().filter(|id| !id.is_empty());
-        if device.is_some_and(|id| id.chars().count() > MAX_DEVICE_ID) {
-            return Err(Fault::validation(
-                "DeviceId must have at most 256 characters",
-            ));
-        }
         let token = body.sync_session_token.as_deref().unwrap_or_default();
         let bound = Bound(&call.pool, &call.identity, &call.dataset);
         let nonce = self.tokens.check(token, bound, now)?;
         let write = Write {
             call,
             caller,
-            device,
+            device: body.device_id.as_ref().map(DeviceId::as_str),
             nonce,
             now,
         };

@@ -360,6 +360,8 @@ proptest! {
                             base: shown.get(&name(key)).copied().unwrap_or(absent),
                             kind,
                             unseen,
+                            sent: None,
+                            left: None,
                             modified: Timestamp::from_millis(1_000_000 + second as i64),
                         };
                         let changes = match wish {
@@ -432,6 +434,8 @@ fn s10_one_bad_record_in_a_batch_fails_alone() {
             base,
             kind,
             unseen: Unseen::Refuse,
+            sent: None,
+            left: None,
             modified,
         }])
     };
@@ -459,6 +463,8 @@ fn s18_an_abandoned_change_is_recognised_and_never_repeated() {
             key: key.clone(),
             kind: Kind::Whole("x".into()),
             unseen: Unseen::Refuse,
+            sent: None,
+            left: None,
             modified: Timestamp::from_millis(0),
         }]);
         let Step::List { since } = state.next_step(at) else {
@@ -502,6 +508,8 @@ fn s03_a_deletion_that_no_flag_tells_of_is_noticed() {
         key: key.clone(),
         kind: Kind::Whole("x".into()),
         unseen: Unseen::Refuse,
+        sent: None,
+        left: None,
         modified: Timestamp::from_millis(0),
     }]);
     drive(&mut state, &mut server, Weather::Fine, at);
@@ -532,6 +540,8 @@ fn s18_a_removal_made_by_others_is_no_proof() {
             base,
             kind,
             unseen: Unseen::Refuse,
+            sent: None,
+            left: None,
             modified,
         }
     };

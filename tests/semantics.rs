@@ -4,6 +4,7 @@ mod attributes;
 mod changes;
 mod conflicts;
 mod control;
+mod journal;
 mod names;
 mod races;
 mod reading;

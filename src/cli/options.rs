@@ -10,10 +10,11 @@ use std::time::Duration;
 use url::Url;
 
 use super::values::{
-    days, directory, duration, endpoint, group, guest, login, region, root, text, timeout, umask,
-    unseen, user,
+    commit, days, directory, duration, endpoint, group, guest, login, region, root, text, timeout,
+    umask, unseen, user,
 };
 use crate::api::Logins;
+use crate::fs::CommitMode;
 use crate::sync::Unseen;
 use crate::wire::names::{Region, Scope};
 
@@ -66,6 +67,8 @@ pub const OPTIONS: &[MountOption] = options! {
         |o, value| assign(&mut o.ttl, duration(value));
     "timeout" = "TIME", "how long any operation may take (default: 30s)",
         |o, value| assign(&mut o.timeout, timeout(value));
+    "commit" = "WHEN", "close: closing a file waits until it is sent (the default); async: it is sent afterwards",
+        |o, value| assign(&mut o.commit, commit(value));
     "conflict" = "HOW", "auto: a save keeps aside what nobody here has seen (the default); strict: it fails",
         |o, value| assign(&mut o.unseen, unseen(value));
     "undo" = "DAYS", "keep every value that is replaced or removed here for so long (default: 0, none)",
@@ -143,6 +146,7 @@ pub struct MountOptions {
     pub ttl: Duration,
     /// Never zero.
     pub timeout: Duration,
+    pub commit: CommitMode,
     pub unseen: Unseen,
     /// None keeps nothing.
     pub undo: Option<Duration>,
@@ -168,6 +172,7 @@ impl Default for MountOptions {
             logins: Logins::default(),
             ttl: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
+            commit: CommitMode::Close,
             unseen: Unseen::Keep,
             undo: None,
             state: None,
@@ -351,7 +356,7 @@ mod tests {
     fn every_option_is_taken() {
         let options = parse(
             "ro,allow_other,uid=root,gid=0,umask=0022,root=a-1:0,profile=it\\,s\\\\,region=us-east-1,\
-             endpoint=http://127.0.0.1:8000,identity=guest,login=a.b=/t=1,ttl=0,timeout=500ms,conflict=strict,undo=3,\
+             endpoint=http://127.0.0.1:8000,identity=guest,login=a.b=/t=1,ttl=0,timeout=500ms,commit=async,conflict=strict,undo=3,\
              state=/s,noexec,noatime,,",
         )
         .unwrap();
@@ -369,6 +374,7 @@ mod tests {
             logins: Logins([("a.b".into(), "/t=1".into())].into()),
             ttl: Duration::ZERO,
             timeout: Duration::from_millis(500),
+            commit: CommitMode::Async,
             unseen: Unseen::Refuse,
             undo: Some(Duration::from_secs(3 * 24 * 3600)),
             state: Some("/s".into()),

@@ -94,7 +94,13 @@ impl Tree {
                 .unwrap_or_else(|| nix::unistd::getegid().as_raw()),
             umask: options.umask,
         };
-        let fs = Arc::new(FileSystem::new(store, &scope, attrs, about(source)));
+        let fs = Arc::new(FileSystem::new(
+            store,
+            &scope,
+            attrs,
+            options.commit,
+            about(source),
+        ));
         match runtime.block_on(fs.check()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Denied => {
@@ -104,6 +110,9 @@ impl Tree {
                 return Err(Failure::mount(format!("{source}: {}", chain(&error))));
             }
         }
+        let taken_up = runtime.block_on(fs.take_up());
+        taken_up.map_err(|error| Failure::system(chain(&error)))?;
+        runtime.spawn(fs.clone().send_queue());
         Ok(Self {
             fs,
             state,

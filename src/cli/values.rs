@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::api::parse_endpoint;
 
+use crate::fs::CommitMode;
 use crate::sync::Unseen;
 use crate::wire::names::{Region, Scope};
 
@@ -92,6 +93,14 @@ pub(super) fn timeout(value: &str) -> Result<Duration, String> {
     match duration(value)? {
         Duration::ZERO => Err("an operation needs some time: write 30s or so".into()),
         time => Ok(time),
+    }
+}
+
+pub(super) fn commit(value: &str) -> Result<CommitMode, String> {
+    match value {
+        "close" => Ok(CommitMode::Close),
+        "async" => Ok(CommitMode::Async),
+        _ => Err("expected close or async".into()),
     }
 }
 

@@ -15,6 +15,7 @@ use super::lookup::{
 };
 use super::name::{CONTROL, encode, encode_text};
 use super::node::{DatasetNode, NodeKind, Standing};
+use super::queue::record_id;
 use crate::store::{self, Dataset, DatasetEntry, Identity};
 use crate::wire::names::{DatasetName, PoolId, RecordKey};
 
@@ -119,9 +120,10 @@ impl FileSystem {
     /// The names in a dataset: the records listed, and the files created here and not sent yet.
     fn record_names(&self, ino: Ino, dataset: &Dataset) -> Vec<(String, Option<RecordKey>)> {
         let records = dataset.records().into_iter();
-        let mut names: BTreeMap<String, Option<RecordKey>> =
-            records.map(|(key, _)| (encode(&key), Some(key))).collect();
         let mut inodes = self.inodes();
+        let shown = records.filter(|(key, _)| !inodes.is_hidden(&record_id(dataset, key)));
+        let mut names: BTreeMap<String, Option<RecordKey>> =
+            shown.map(|(key, _)| (encode(&key), Some(key))).collect();
         for unsent in inodes.unsent_in(ino) {
             let node = inodes.get(unsent);
             if let Some(node) = node.filter(|node| node.standing == Standing::Named) {
@@ -414,6 +416,10 @@ impl FileSystem {
             return Err(Error::NotEmpty);
         }
         let dataset = identity.dataset(&dataset_name);
+        if self.is_async() {
+            // A removal waits for every set that was made before it, wherever.
+            self.drain(deadline).await?;
+        }
         let deleted = dataset.delete(deadline).await;
         deleted.map_err(|error| match error.kind() {
             store::ErrorKind::NotEmpty => Error::NotEmpty,

@@ -83,6 +83,12 @@ impl Error {
     }
 }
 
+impl From<store::ErrorKind> for Error {
+    fn from(kind: store::ErrorKind) -> Self {
+        store::Error::from(kind).into()
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error.kind() {

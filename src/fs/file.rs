@@ -16,6 +16,7 @@ use super::lookup::{Entry, FileSystem, Found, Place, check_length};
 use super::name::{Decoded, decode};
 use super::node::{NodeKind, RecordNode, Standing};
 use super::push::Extent;
+use super::queue::record_id;
 use super::unsent::{UnsentKind, begin, check_size, date, take_back, truncate};
 use crate::store::Freshness;
 use crate::sync::Shown;
@@ -201,8 +202,15 @@ impl FileSystem {
         if !exists {
             dataset.identity().check_exists(deadline).await?;
         }
-        let base = dataset.base(&key);
-        if base.shown != Shown::Absent {
+        let removed = {
+            let inodes = self.inodes();
+            let removal = inodes.loose.get(&record_id(&dataset, &key));
+            removal
+                .filter(|removal| removal.hides())
+                .map(|removal| removal.base)
+        };
+        let base = removed.unwrap_or_else(|| dataset.base(&key));
+        if removed.is_none() && base.shown != Shown::Absent {
             return Err(Error::Superseded);
         }
         let now = SystemTime::now().into();
@@ -299,7 +307,7 @@ impl FileSystem {
         let control = self.inodes().is_control(ino);
         match control {
             true => self.apply_control(handle, deadline).await,
-            false => self.push(ino, Extent::Flushable, deadline).await,
+            false => self.commit_file(ino, Extent::Flushable, deadline).await,
         }
     }
 
@@ -309,7 +317,13 @@ impl FileSystem {
         let control = self.inodes().is_control(ino);
         match control {
             true => self.apply_control(handle, deadline).await,
-            false => self.push(ino, Extent::All, deadline).await,
+            false => {
+                if self.is_async() {
+                    // Should this process end, the next one sends it.
+                    self.commit_file(ino, Extent::All, deadline).await?;
+                }
+                self.push(ino, Extent::All, deadline).await
+            }
         }
     }
 
@@ -341,12 +355,13 @@ impl FileSystem {
             true if refused => Err(Error::Parked),
             true => {
                 let deadline = self.deadline();
-                self.push(file.ino, Extent::Closed, deadline).await
+                self.commit_file(file.ino, Extent::Closed, deadline).await
             }
             false => Ok(()),
         };
         if let Err(error) = &sent {
             self.park(file.ino, error).await;
+            self.go_back_to_journal(file.ino).await;
         }
         let mut inodes = self.inodes();
         let Some(record) = inodes.record_mut(file.ino) else {
@@ -410,7 +425,7 @@ impl FileSystem {
             (at_once, drops)
         };
         let sent = match at_once {
-            true => self.push(ino, Extent::Closed, deadline).await,
+            true => self.commit_file(ino, Extent::Closed, deadline).await,
             false => Ok(()),
         };
         if let Err(error) = &sent {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::node::{Node, NodeKind, RecordNode, Standing};
+use super::queue::Loose;
+use crate::store::Dataset;
 use crate::sync::Base;
 use crate::wire::names::{DatasetName, IdentityId, RecordKey};
 
@@ -19,7 +21,7 @@ pub const ROOT: Ino = 1;
 /// How many records are remembered as shown.
 const SHOWN: NonZeroUsize = NonZeroUsize::new(131_072).expect("not zero");
 
-type RecordId = (IdentityId, DatasetName, RecordKey);
+pub(super) type RecordId = (IdentityId, DatasetName, RecordKey);
 
 /// All nodes, found by number and by name.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub(super) struct Inodes {
     /// Which version's bytes were last served under a name. It outlives the nodes: no refresh,
     /// stat or eviction may move it.
     shown: LruCache<RecordId, Base>,
+    /// Which file the journal's row of a record is of.
+    pub(super) queue: HashMap<RecordId, Ino>,
+    /// The journal's rows that have no file. A removal hides its record.
+    pub(super) loose: HashMap<RecordId, Loose>,
 }
 
 impl Inodes {
@@ -49,6 +55,8 @@ impl Inodes {
             last: ROOT,
             unsent: BTreeSet::new(),
             shown: LruCache::new(SHOWN),
+            queue: HashMap::new(),
+            loose: HashMap::new(),
         }
     }
 
@@ -87,6 +95,57 @@ impl Inodes {
 
     pub(super) fn child(&self, parent: Ino, name: &str) -> Option<Ino> {
         self.names.get(&parent)?.get(name).copied()
+    }
+
+    /// Returns whether a removal hides a record.
+    pub(super) fn is_hidden(&self, id: &RecordId) -> bool {
+        self.loose.get(id).is_some_and(Loose::hides)
+    }
+
+    /// Returns the removals that a rename ties to a file of the same dataset.
+    pub(super) fn tied_to(&self, tie: Option<i64>, dataset: &Arc<Dataset>) -> Vec<RecordId> {
+        let Some(tie) = tie else {
+            return Vec::new();
+        };
+        let tied = |loose: &Loose| {
+            loose.slot.tie == Some(tie) && loose.hides() && Arc::ptr_eq(&loose.dataset, dataset)
+        };
+        let tied = self.loose.iter().filter(|(_, loose)| tied(loose));
+        tied.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ties what had one tie by another.
+    pub(super) fn retie(&mut self, old: Option<i64>, new: Option<i64>) {
+        let tied = |loose: &&mut Loose| old.is_some() && loose.slot.tie == old;
+        for loose in self.loose.values_mut().filter(tied) {
+            loose.slot.tie = new;
+        }
+    }
+
+    /// Returns the removals that were noted behind a place in the journal.
+    pub(super) fn removals_behind(&self, place: i64) -> Vec<RecordId> {
+        let behind = |loose: &Loose| loose.hides() && loose.slot.place > place;
+        let behind = self.loose.iter().filter(|(_, loose)| behind(loose));
+        behind.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Takes a change without a file out, if it is still the one with that id.
+    pub(super) fn take_loose(&mut self, id: &RecordId, slot: i64) -> Option<Loose> {
+        let same = self
+            .loose
+            .get(id)
+            .is_some_and(|loose| loose.slot.id == slot);
+        match same {
+            true => self.loose.remove(id),
+            false => None,
+        }
+    }
+
+    /// The journal has nothing of a record's file any more.
+    pub(super) fn take_queued(&mut self, id: &RecordId, ino: Ino) {
+        if self.queue.get(id) == Some(&ino) {
+            self.queue.remove(id);
+        }
     }
 
     /// Takes note that a record has something unsent.
@@ -215,6 +274,8 @@ impl Inodes {
         let Some(node) = self.nodes.get(&ino) else {
             return;
         };
+        // What is named below it must be found again.
+        let has_children = self.names.contains_key(&ino);
         let holds = match &node.kind {
             NodeKind::Region
             | NodeKind::Pool(_)
@@ -227,7 +288,7 @@ impl Inodes {
             }
             NodeKind::Record(record) => record.opens > 0 || record.unsent.is_some(),
         };
-        if node.lookups > 0 || holds || ino == ROOT {
+        if node.lookups > 0 || holds || has_children || ino == ROOT {
             return;
         }
         let (parent, name) = (node.parent, node.name.clone());
@@ -235,6 +296,7 @@ impl Inodes {
             self.take_name(parent, &name);
         }
         self.nodes.remove(&ino);
+        self.drop_if_unused(parent);
     }
 
     /// Returns a path below the mount, for the log.

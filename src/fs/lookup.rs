@@ -15,6 +15,7 @@ use super::file::FileHandle;
 use super::inode::{Ino, Inodes, ROOT};
 use super::name::{CONTROL, Decoded, NAME_MAX, decode, encode, may_be_hashed};
 use super::node::{DatasetNode, Node, NodeKind, RecordNode, Standing};
+use super::queue::{CommitMode, record_id};
 use crate::store::{self, Dataset, Freshness, Identity, Record, Store};
 use crate::wire::names::{DatasetName, PoolId, RecordKey, Scope};
 
@@ -38,6 +39,11 @@ pub struct FileSystem {
     pub(super) unanswered: Arc<AtomicUsize>,
     /// The text of `mount.json`.
     pub(super) about: Arc<str>,
+    pub(super) commit: CommitMode,
+    /// Tells that the journal has something new to send.
+    pub(super) queue_changed: tokio::sync::Notify,
+    /// Lets one round of sending follow another.
+    pub(super) rounds: tokio::sync::Mutex<()>,
     pub(super) failures: Failures,
     invalidated: Sender<Invalidated>,
     invalidations: Mutex<Option<Receiver<Invalidated>>>,
@@ -97,7 +103,13 @@ impl Place {
 
 impl FileSystem {
     /// Makes the tree under `scope`; `about` is the text of `mount.json`.
-    pub fn new(store: Arc<Store>, scope: &Scope, attrs: AttrOptions, about: String) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        scope: &Scope,
+        attrs: AttrOptions,
+        commit: CommitMode,
+        about: String,
+    ) -> Self {
         let root = match scope {
             Scope::Region => NodeKind::Region,
             Scope::Pool(pool) => NodeKind::Pool(pool.clone()),
@@ -120,6 +132,9 @@ impl FileSystem {
             untold: AtomicUsize::new(0),
             unanswered: Arc::default(),
             about: about.into(),
+            commit,
+            queue_changed: tokio::sync::Notify::new(),
+            rounds: tokio::sync::Mutex::new(()),
             failures: Failures::default(),
             invalidated,
             invalidations: Mutex::new(Some(invalidations)),
@@ -327,7 +342,9 @@ impl FileSystem {
         self.refresh(dataset, deadline).await?;
         let known = self.known_key(parent, name);
         let found = known.and_then(|key| Some((key.clone(), dataset.record(&key)?)));
-        let Some((key, record)) = found.or_else(|| find_record(dataset, name)) else {
+        let found = found.or_else(|| find_record(dataset, name));
+        let is_shown = |key: &RecordKey| !self.inodes().is_hidden(&record_id(dataset, key));
+        let Some((key, record)) = found.filter(|(key, _)| is_shown(key)) else {
             let mut inodes = self.inodes();
             if !is_unsent(&inodes, parent, name) {
                 inodes.detach_name(parent, name, Standing::Superseded);
@@ -411,7 +428,13 @@ impl FileSystem {
     }
 
     /// Returns the inode of a directory, a new one if its name has none or another's.
-    fn directory_node(&self, inodes: &mut Inodes, parent: Ino, name: &str, kind: NodeKind) -> Ino {
+    pub(super) fn directory_node(
+        &self,
+        inodes: &mut Inodes,
+        parent: Ino,
+        name: &str,
+        kind: NodeKind,
+    ) -> Ino {
         if let Some(ino) = inodes.child(parent, name)
             && let Some(node) = inodes.get_mut(ino)
         {

@@ -6,6 +6,7 @@
 mod attr;
 mod control;
 mod directory;
+mod drain;
 mod errno;
 mod error;
 mod failures;
@@ -16,6 +17,7 @@ mod name;
 mod node;
 mod parked;
 mod push;
+mod queue;
 mod rename;
 mod unsent;
 
@@ -28,4 +30,5 @@ pub use file::{OpenFlags, Opened};
 pub use inode::{Ino, ROOT};
 pub use lookup::{Answering, Entry, FileSystem, Found, Invalidated};
 pub use name::{Decoded, NAME_MAX, decode, encode, encode_text};
+pub use queue::CommitMode;
 pub use rename::RenameMode;

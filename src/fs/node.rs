@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::control::{ControlDirectory, ControlFile};
 use super::inode::Ino;
-use super::unsent::{Unsent, UnsentKind};
-use crate::store::{Dataset, Identity};
+use super::unsent::{InJournal, Unsent, UnsentKind};
+use crate::store::{Dataset, Identity, Slot};
 use crate::sync::{Base, Remote, Shown};
 use crate::wire::names::{PoolId, RecordKey};
 use crate::wire::text::Text;
@@ -74,6 +74,8 @@ pub(super) struct RecordNode {
     pub(super) drops: u32,
     /// Lets one push of this file follow another.
     pub(super) gate: Arc<tokio::sync::Mutex<()>>,
+    /// Lets one note of this file in the journal follow another.
+    pub(super) ledger: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl RecordNode {
@@ -114,6 +116,7 @@ impl RecordNode {
             writers: 0,
             drops: 0,
             gate: Arc::default(),
+            ledger: Arc::default(),
         }
     }
 
@@ -128,6 +131,28 @@ impl RecordNode {
             0 => None,
             _ => remote.value.clone(),
         };
+    }
+
+    /// Is another record's file from now on, whose value the journal has.
+    pub(super) fn take_name(
+        &mut self,
+        key: RecordKey,
+        base: Base,
+        text: &[u8],
+        modified: Timestamp,
+        slot: Slot,
+    ) {
+        let generation = self.unsent.as_ref().map_or(0, |unsent| unsent.generation) + 1;
+        self.drop_unsent();
+        let mut unsent = Unsent::new(UnsentKind::Whole, base, modified);
+        unsent.text = text.to_vec();
+        unsent.flushable = true;
+        unsent.dated = true;
+        unsent.generation = generation;
+        unsent.queued = Some(InJournal { slot, generation });
+        self.key = key;
+        self.base = base;
+        self.unsent = Some(unsent);
     }
 
     /// Drops what was not sent, and the interest in what became of it.

@@ -53,6 +53,9 @@ impl FileSystem {
             record.and_then(|record| {
                 let unsent = record.unsent.as_ref();
                 let unsent = unsent.filter(|unsent| unsent.kind != UnsentKind::Times)?;
+                if unsent.is_in_journal() {
+                    return None;
+                }
                 let refused = unsent.refused.as_ref();
                 let parked = NewlyParked {
                     key: record.key.clone(),

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::file::record_of;
-use super::inode::{Ino, Inodes};
+use super::inode::{Ino, Inodes, RecordId};
 use super::lookup::FileSystem;
 use super::node::Standing;
 use super::unsent::UnsentKind;
-use crate::store::{Commit, Dataset, ErrorKind};
-use crate::sync::{Change, Kind, Landed, Ticket};
+use crate::store::{Commit, Dataset, ErrorKind, NewlyParked, Settled};
+use crate::sync::{Change, Kind, Landed, Left, Ticket};
 use crate::wire::text::Text;
+use crate::wire::timestamp::Timestamp;
 
 /// How much a push sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,12 +23,16 @@ pub(super) enum Extent {
     /// Everything, unless somebody has the file open for writing: that is his to finish.
     Closed,
     All,
+    /// What the journal has, if that is all there is.
+    Queued,
 }
 
 /// What a push sends of a file.
 struct Push {
     dataset: Arc<Dataset>,
-    change: Change,
+    /// The file's own, and the removals that a rename ties to it.
+    changes: Vec<Change>,
+    tied: Vec<RecordId>,
     /// An earlier attempt whose outcome is not known.
     attempt: Option<Ticket>,
     sent: Sent,
@@ -38,7 +43,23 @@ struct Push {
 pub(super) struct Sent {
     generation: u64,
     /// None if only the date was sent.
-    text: Option<Arc<str>>,
+    pub(super) text: Option<Arc<str>>,
+    pub(super) modified: Timestamp,
+}
+
+impl Sent {
+    /// What an earlier process may have sent.
+    pub(super) fn earlier(text: &Text, modified: Timestamp) -> Option<Self> {
+        Some(Self {
+            generation: 0,
+            text: Some(text.as_str()?.into()),
+            modified,
+        })
+    }
+
+    pub(super) fn evidence(&self) -> Option<(Text, Timestamp)> {
+        Some((self.text.as_ref()?.clone().into(), self.modified))
+    }
 }
 
 impl FileSystem {
@@ -63,10 +84,17 @@ impl FileSystem {
             };
             let ticket = match push.attempt {
                 Some(ticket) => ticket,
-                None => push.dataset.submit(vec![push.change.clone()]),
+                None => push.dataset.submit(push.changes.clone()),
             };
+            if extent == Extent::Queued {
+                // Others of the same dataset go along.
+                tokio::task::yield_now().await;
+            }
             match push.dataset.outcome(ticket, deadline).await {
-                Ok(landed) => self.land(ino, &push, landed),
+                Ok(landed) => {
+                    let settled = self.land(ino, &push, landed);
+                    self.settle_queued(&push.dataset, settled).await;
+                }
                 // The attempt before this one was not made after all.
                 Err(Commit { ticket: None, .. }) if push.attempt.is_some() => {
                     self.note_attempt(ino, &push.dataset, None);
@@ -75,8 +103,12 @@ impl FileSystem {
                     let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
                     let generation = push.sent.generation;
                     self.note_attempt(ino, &push.dataset, attempt);
+                    let is_final = ticket.is_none() && error.kind().is_final();
                     let error = error.into();
                     self.note_refused(ino, Some(generation), &error);
+                    if is_final {
+                        self.give_up(ino, &push, &error).await;
+                    }
                     return Err(error);
                 }
             }
@@ -97,7 +129,7 @@ impl FileSystem {
 
     /// Notes which state of a file its writer is told of that it could not be sent: the present
     /// one unless `generation` names it.
-    fn note_refused(&self, ino: Ino, generation: Option<u64>, why: &Error) {
+    pub(super) fn note_refused(&self, ino: Ino, generation: Option<u64>, why: &Error) {
         if let Some(record) = self.inodes().record_mut(ino)
             && let Some(unsent) = &mut record.unsent
         {
@@ -119,7 +151,9 @@ impl FileSystem {
         if removed {
             return Ok(None);
         }
+        let in_journal = unsent.is_in_journal();
         let waits = match extent {
+            Extent::Queued => !in_journal,
             Extent::Flushable => !unsent.flushable,
             Extent::Closed => being_written,
             Extent::All => false,
@@ -134,7 +168,7 @@ impl FileSystem {
         };
         let content = record.content.as_ref().and_then(Text::as_str);
         let same = sent_before && !times && content == Some(text);
-        if same && !unsent.dated && unsent.attempt.is_none() {
+        if same && !unsent.dated && unsent.attempt.is_none() && unsent.queued.is_none() {
             record.unsent = None;
             return Ok(None);
         }
@@ -154,33 +188,118 @@ impl FileSystem {
                 Sent {
                     generation: unsent.generation,
                     text: (!times).then(|| text.into()),
+                    modified: unsent.modified,
                 },
             ),
         };
+        let unseen = self.store.options().unseen;
+        let change = Change {
+            key: record.key.clone(),
+            base: unsent.base,
+            kind,
+            unseen,
+            sent: unsent.sent.as_ref().and_then(Sent::evidence),
+            left: unsent.left.map(|existed| Left {
+                existed,
+                whole: text.into(),
+            }),
+            modified: unsent.modified,
+        };
+        let tie = unsent.queued.and_then(|queued| queued.slot.tie);
+        unsent.sent = Some(sent.clone());
+        let dataset = record.dataset.clone();
+        let tied = inodes.tied_to(tie, &dataset);
+        let removals = tied.iter().filter_map(|id| inodes.loose.get(id));
+        let changes = std::iter::once(change).chain(removals.map(|loose| loose.change(unseen)));
         Ok(Some(Push {
-            dataset: record.dataset.clone(),
-            change: Change {
-                key: record.key.clone(),
-                base: unsent.base,
-                kind,
-                unseen: self.store.options().unseen,
-                modified: unsent.modified,
-            },
+            changes: changes.collect(),
+            dataset,
+            tied,
             attempt,
             sent,
         }))
     }
 
+    /// The service will never take what the journal has of a file: it is kept where its writer can
+    /// find it, and what was to be removed after it stays.
+    async fn give_up(&self, ino: Ino, push: &Push, why: &Error) {
+        let (parked, settled) = {
+            let mut inodes = self.inodes();
+            let path = inodes.path(ino);
+            let Some(record) = inodes.record_mut(ino) else {
+                return;
+            };
+            let id = record.id();
+            let Some(unsent) = &mut record.unsent else {
+                return;
+            };
+            let Some(queued) = unsent
+                .queued
+                .filter(|queued| queued.generation <= push.sent.generation)
+            else {
+                return;
+            };
+            let parked = push.sent.text.as_ref().map(|text| NewlyParked {
+                key: record.key.clone(),
+                text: text.as_bytes().to_vec(),
+                base: unsent.base,
+                modified: push.sent.modified,
+                reason: why.with_causes(),
+            });
+            unsent.queued = None;
+            (
+                (path, id, queued.slot),
+                Settled {
+                    ids: vec![queued.slot.id],
+                    rebased: None,
+                    parked,
+                },
+            )
+        };
+        let (path, id, slot) = parked;
+        // Before anything shows that it is gone.
+        self.settle_queued(&push.dataset, settled).await;
+        let behind = {
+            let mut inodes = self.inodes();
+            inodes.take_queued(&id, ino);
+            if let Some(record) = inodes.record_mut(ino)
+                && let Some(unsent) = &record.unsent
+                && unsent.generation == push.sent.generation
+            {
+                if record.opens > 0 {
+                    // Whoever has it open sees what he wrote.
+                    record.content = push.sent.text.clone().map(Into::into);
+                }
+                self.discard(&mut inodes, ino);
+                inodes.drop_if_unused(ino);
+            }
+            inodes.removals_behind(slot.place)
+        };
+        self.note_untold("close", path, why);
+        for id in behind {
+            self.hold_back(&id, why).await;
+        }
+    }
+
     /// A push was made: the file is the version it made, with what was written since.
-    fn land(&self, ino: Ino, push: &Push, landed: Vec<Landed>) {
+    /// Returns what that means for the journal.
+    fn land(&self, ino: Ino, push: &Push, landed: Vec<Landed>) -> Settled {
         let mut inodes = self.inodes();
+        let mut settled = Settled::default();
+        for id in &push.tied {
+            settled
+                .ids
+                .extend(inodes.loose.remove(id).map(|loose| loose.slot.id));
+        }
         let standing = inodes.standing(ino);
         let Some(landed) = landed.into_iter().next() else {
-            return;
+            return settled;
         };
         let Some(record) = inodes.record_mut(ino) else {
-            return;
+            return settled;
         };
+        let id = record.id();
+        let mut is_queued = false;
         let value = landed
             .record
             .as_ref()
@@ -197,20 +316,42 @@ impl FileSystem {
             if as_sent {
                 unsent.base = landed.base;
             }
+            unsent.sent = None;
+            unsent.left = None;
+            match unsent.queued {
+                Some(queued) if queued.generation > push.sent.generation => {
+                    is_queued = true;
+                    settled.rebased = as_sent.then_some((queued.slot.id, landed.base));
+                }
+                queued => {
+                    settled.ids.extend(queued.map(|queued| queued.slot.id));
+                    unsent.queued = None;
+                }
+            }
             if all_sent {
                 record.unsent = None;
             }
         }
+        if !is_queued {
+            inodes.take_queued(&id, ino);
+        }
+        // A removal that was to come before this is over.
+        settled
+            .ids
+            .extend(inodes.loose.remove(&id).map(|loose| loose.slot.id));
+        let Some(record) = inodes.record_mut(ino) else {
+            return settled;
+        };
         if as_sent {
             match &landed.record {
                 Some(remote) if all_sent => record.show(remote, landed.base),
                 _ => record.base = landed.base,
             }
             if standing == Standing::Named {
-                let id = record.id();
                 inodes.note_shown(id, landed.base);
             }
-            return;
+            inodes.drop_if_unused(ino);
+            return settled;
         }
         // More than was written here: this file stays what its writers see, and the name leads to
         // the new version.
@@ -219,6 +360,8 @@ impl FileSystem {
             record.content = Some(sent.clone().into());
         }
         self.supersede(&mut inodes, ino);
+        inodes.drop_if_unused(ino);
+        settled
     }
 
     /// A name leads to another version than its node's from now on.
@@ -242,7 +385,9 @@ impl FileSystem {
             let unsent = inodes.all_unsent();
             let closed = |ino: &Ino| {
                 let record = inodes.record(*ino);
-                record.is_some_and(|record| record.writers == 0)
+                let unsent = record.filter(|record| record.writers == 0);
+                let unsent = unsent.and_then(|record| record.unsent.as_ref());
+                unsent.is_some_and(|unsent| unsent.queued.is_none())
             };
             unsent.into_iter().filter(closed).collect()
         };
@@ -254,7 +399,7 @@ impl FileSystem {
             }
             first = first.and(sent);
         }
-        first
+        first.and(self.drain(self.deadline()).await)
     }
 
     /// Returns how many files were dropped at their release, which nobody was told.
@@ -264,15 +409,21 @@ impl FileSystem {
 
     /// Returns how many files have something unsent.
     pub fn unsent(&self) -> usize {
-        self.inodes().all_unsent().len()
+        let mut inodes = self.inodes();
+        inodes.all_unsent().len() + inodes.loose.len()
     }
 
-    /// Drops what could not be sent; the name leads to the remote version again.
+    /// Drops what could not be sent, but for what the journal has; the name leads to the remote
+    /// version again.
     pub(super) fn discard(&self, inodes: &mut Inodes, ino: Ino) {
         let Some(record) = inodes.record_mut(ino) else {
             return;
         };
-        if record.unsent.is_some() {
+        if record
+            .unsent
+            .as_ref()
+            .is_some_and(|unsent| !unsent.is_in_journal())
+        {
             record.drop_unsent();
             self.supersede(inodes, ino);
         }

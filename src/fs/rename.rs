@@ -9,9 +9,12 @@ use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
 use super::lookup::{FileSystem, Found, Place, check_length};
 use super::node::{RecordNode, Standing};
-use super::push::lock_gate;
+use super::push::{Extent, lock_gate};
+use super::queue::{record_id, removal_row};
 use super::unsent::UnsentKind;
-use crate::store::{Dataset, ErrorKind, Freshness, Record};
+use crate::store::{
+    Dataset, ErrorKind, Freshness, NewQueued, QueuedKind, Record, Settled, Tie, shown_count,
+};
 use crate::sync::{Base, Change, Kind, Landed, Unseen};
 use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
@@ -39,7 +42,7 @@ struct Taken {
     is_sent: bool,
     /// Whether the value is the node's, not a newer version's.
     is_node: bool,
-    _gate: tokio::sync::OwnedMutexGuard<()>,
+    _gates: [tokio::sync::OwnedMutexGuard<()>; 2],
 }
 
 impl FileSystem {
@@ -58,28 +61,47 @@ impl FileSystem {
         };
         let deadline = self.deadline();
         let ino = self.known_child(parent, name, deadline).await?;
-        let gate = record_of(&mut self.inodes(), ino)?.gate.clone();
+        let (gate, ledger) = gates_of(&mut self.inodes(), ino)?;
         let _one_push = lock_gate(&gate, deadline).await?;
-        let (id, change) = {
+        let _one_note = lock_gate(&ledger, deadline).await?;
+        let (id, change, queued) = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, ino)?;
             let (id, looked_up) = (record.id(), record.base);
             let sent = record.is_sent() || has_attempt(record);
             let begun = record.unsent.as_ref().map(|unsent| unsent.base);
             let base = begun.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
+            let record = record_of(&mut inodes, ino)?;
+            let unsent = record.unsent.as_ref();
+            let queued = unsent.and_then(|unsent| unsent.queued);
             let change = Change {
                 key: id.2.clone(),
                 base,
                 kind: Kind::Remove,
                 unseen: self.store.options().unseen,
+                sent: unsent.and_then(|unsent| unsent.sent.as_ref()?.evidence()),
+                left: None,
                 modified: SystemTime::now().into(),
             };
-            (id, sent.then_some(change))
+            (id, sent.then_some(change), queued)
         };
-        if let Some(change) = change {
-            commit(&dataset, vec![change], deadline).await?;
+        match (change, queued) {
+            (Some(change), _) if self.is_async() => {
+                self.enqueue_removal(parent, &dataset, change).await?;
+            }
+            (change, queued) => {
+                if let Some(change) = change {
+                    commit(&dataset, vec![change], deadline).await?;
+                }
+                let settled = Settled {
+                    ids: queued.iter().map(|queued| queued.slot.id).collect(),
+                    ..Settled::default()
+                };
+                dataset.settle(settled).await.map_err(Error::of_path)?;
+            }
         }
         let mut inodes = self.inodes();
+        leave_journal(&mut inodes, ino);
         drop_unless_open(&mut inodes, ino);
         inodes.forget_shown(&id);
         inodes.detach_name(parent, name, Standing::Removed);
@@ -127,6 +149,14 @@ impl FileSystem {
         if target == Some(source) {
             return Ok(());
         }
+        if !self.is_async() || mode == RenameMode::Exchange {
+            // An update of both has no form in the journal.
+            for ino in [Some(source), target].into_iter().flatten() {
+                if self.is_queued(ino) {
+                    self.push(ino, Extent::All, deadline).await?;
+                }
+            }
+        }
         let (source, target) = self.take_both(source, target, deadline).await?;
         if mode == RenameMode::Exchange
             && let Some(target) = &target
@@ -142,7 +172,7 @@ impl FileSystem {
         }
         let target_base = match &target {
             Some(target) => target.base,
-            None => absent,
+            None => self.removed_base(&dataset, &new_key).unwrap_or(absent),
         };
         let unseen = match mode {
             // What came meanwhile is not to be replaced.
@@ -154,6 +184,8 @@ impl FileSystem {
             base: target_base,
             kind: Kind::Whole(source.value.clone()),
             unseen,
+            sent: None,
+            left: None,
             modified: source.modified,
         }];
         if source.is_sent {
@@ -162,8 +194,20 @@ impl FileSystem {
                 base: source.base,
                 kind: Kind::Remove,
                 unseen: self.store.options().unseen,
+                sent: None,
+                left: None,
                 modified: source.modified,
             });
+        }
+        if self.is_async() && source.value.as_str().is_some() {
+            return self
+                .enqueue_rename(
+                    (parent, new_name),
+                    &dataset,
+                    (&source, target.as_ref()),
+                    changes,
+                )
+                .await;
         }
         let landed = commit(&dataset, changes, deadline).await;
         let landed = landed.map_err(|error| match error {
@@ -185,6 +229,94 @@ impl FileSystem {
         Ok(())
     }
 
+    /// Notes a rename in the journal: the new name's value, and that the old name is gone.
+    async fn enqueue_rename(
+        &self,
+        (parent, new_name): (Ino, &str),
+        dataset: &Arc<Dataset>,
+        (source, target): (&Taken, Option<&Taken>),
+        changes: Vec<Change>,
+    ) -> Result<(), Error> {
+        let mut changes = changes.into_iter();
+        let (Some(set), removal) = (changes.next(), changes.next()) else {
+            return Err(Error::NotFound);
+        };
+        let old = {
+            let inodes = self.inodes();
+            let record = inodes.record(source.ino);
+            let unsent = record.and_then(|record| record.unsent.as_ref());
+            unsent.and_then(|unsent| unsent.queued?.slot.tie)
+        };
+        let tie = Tie {
+            new: removal.is_some() || old.is_some(),
+            old,
+        };
+        let whole = NewQueued {
+            key: set.key.clone(),
+            kind: QueuedKind::Whole,
+            text: source.value.as_bytes().to_vec(),
+            base: shown_count(set.base),
+            existed: dataset.exists(),
+            modified: set.modified,
+            sent: None,
+        };
+        let dropped = match removal {
+            Some(_) => Vec::new(),
+            None => vec![source.key.clone()],
+        };
+        let removed = removal
+            .as_ref()
+            .map(|removal| removal_row(dataset, removal));
+        let rows = std::iter::once(whole).chain(removed).collect();
+        let slots = dataset.queue(rows, dropped, tie).await;
+        let slots = slots.map_err(Error::of_path)?;
+        let mut slots = slots.into_iter();
+        let Some(slot) = slots.next() else {
+            return Err(Error::NotFound);
+        };
+        let mut inodes = self.inodes();
+        if let Some(target) = target {
+            leave_journal(&mut inodes, target.ino);
+            drop_unless_open(&mut inodes, target.ino);
+        }
+        leave_journal(&mut inodes, source.ino);
+        inodes.retie(old, slot.tie);
+        if let (Some(removal), Some(slot)) = (removal, slots.next()) {
+            let id = record_id(dataset, &removal.key);
+            inodes.forget_shown(&id);
+            self.hide(&mut inodes, parent, dataset, removal, slot);
+        }
+        inodes.rename(source.ino, new_name);
+        let id = record_id(dataset, &set.key);
+        inodes.loose.remove(&id);
+        if let Some(record) = inodes.record_mut(source.ino) {
+            record.take_name(
+                set.key,
+                set.base,
+                source.value.as_bytes(),
+                set.modified,
+                slot,
+            );
+            if !source.is_node {
+                self.supersede(&mut inodes, source.ino);
+            }
+        }
+        inodes.queue.insert(id, source.ino);
+        inodes.note_unsent(source.ino);
+        drop(inodes);
+        self.wake_queue();
+        Ok(())
+    }
+
+    /// Returns what a removal in the journal is based on, if one hides a record.
+    fn removed_base(&self, dataset: &Dataset, key: &RecordKey) -> Option<Base> {
+        let inodes = self.inodes();
+        let removal = inodes.loose.get(&record_id(dataset, key));
+        removal
+            .filter(|removal| removal.hides())
+            .map(|removal| removal.base)
+    }
+
     async fn exchange(
         &self,
         parent: Ino,
@@ -197,6 +329,8 @@ impl FileSystem {
             base: to.base,
             kind: Kind::Whole(from.value.clone()),
             unseen: self.store.options().unseen,
+            sent: None,
+            left: None,
             modified: from.modified,
         };
         let changes = vec![swapped(target, source), swapped(source, target)];
@@ -270,8 +404,9 @@ impl FileSystem {
     }
 
     async fn take(&self, ino: Ino, deadline: Instant) -> Result<Taken, Error> {
-        let gate = record_of(&mut self.inodes(), ino)?.gate.clone();
+        let (gate, ledger) = gates_of(&mut self.inodes(), ino)?;
         let gate = lock_gate(&gate, deadline).await?;
+        let ledger = lock_gate(&ledger, deadline).await?;
         let local = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, ino)?;
@@ -311,7 +446,7 @@ impl FileSystem {
             base,
             is_sent,
             is_node,
-            _gate: gate,
+            _gates: [gate, ledger],
         })
     }
 
@@ -340,6 +475,25 @@ fn local_value(record: &RecordNode) -> Result<Option<Text>, Error> {
         },
         None => Ok(record.content.clone()),
     }
+}
+
+type Gate = Arc<tokio::sync::Mutex<()>>;
+
+fn gates_of(inodes: &mut Inodes, ino: Ino) -> Result<(Gate, Gate), Error> {
+    let record = record_of(inodes, ino)?;
+    Ok((record.gate.clone(), record.ledger.clone()))
+}
+
+/// The journal's row of a file's record is another's from now on.
+fn leave_journal(inodes: &mut Inodes, ino: Ino) {
+    let Some(record) = inodes.record_mut(ino) else {
+        return;
+    };
+    if let Some(unsent) = &mut record.unsent {
+        unsent.queued = None;
+    }
+    let id = record.id();
+    inodes.take_queued(&id, ino);
 }
 
 /// What is unsent of a file that lost its name is kept for those who have it open.

@@ -6,6 +6,7 @@ use super::error::Error;
 use super::file::record_of;
 use super::inode::{Ino, Inodes};
 use super::push::Sent;
+use crate::store::Slot;
 use crate::sync::{Base, Ticket};
 use crate::wire::names::MAX_VALUE_CHARS;
 use crate::wire::timestamp::Timestamp;
@@ -28,6 +29,19 @@ pub(super) struct Unsent {
     pub(super) refused: Option<(u64, String)>,
     /// Where to ask what became of the last attempt, if it may have been made.
     pub(super) attempt: Option<(Ticket, Sent)>,
+    /// What was sent last: the service may have it.
+    pub(super) sent: Option<Sent>,
+    /// What the journal has of it.
+    pub(super) queued: Option<InJournal>,
+    /// Set if an earlier process left it: whether the service had the dataset then.
+    pub(super) left: Option<bool>,
+}
+
+/// What the journal has of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InJournal {
+    pub(super) slot: Slot,
+    pub(super) generation: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +146,16 @@ impl Unsent {
             generation: 0,
             refused: None,
             attempt: None,
+            sent: None,
+            queued: None,
+            left: None,
         }
+    }
+
+    /// Returns whether the journal has it as it is.
+    pub(super) fn is_in_journal(&self) -> bool {
+        let queued = self.queued.as_ref();
+        queued.is_some_and(|queued| queued.generation == self.generation)
     }
 
     /// It was changed just now.

@@ -1,8 +1,9 @@
 //! What must outlive this process: one SQLite file in the state directory of a mount.
 //!
-//! Invariant: what a call here has returned for is on the disk. One process uses a journal at a
-//! time: it holds the lock of its directory.
+//! Invariant: what a call here has returned for survives this process, and what was parked a power
+//! cut as well. One process uses a journal at a time: it holds the lock of its directory.
 
+mod changes;
 mod parked;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,7 +15,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
+use crate::wire::names::{DatasetName, IdentityId, PoolId};
+
+pub use changes::{NewQueued, Queued, QueuedKind, Slot, Tie};
 pub(super) use parked::NewParked;
+use parked::park;
 pub use parked::{Parked, Side};
 
 /// `cogj`, in the file's header.
@@ -23,7 +28,7 @@ const VERSION: i64 = 1;
 
 /// Keys and texts are BLOBs: neither need be UTF-8. Dates are epoch milliseconds.
 const TABLES: &str = "
-CREATE TABLE parked (
+CREATE TABLE IF NOT EXISTS parked (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     pool TEXT NOT NULL,
     identity TEXT NOT NULL,
@@ -37,8 +42,30 @@ CREATE TABLE parked (
     at INTEGER NOT NULL,
     expires INTEGER
 ) STRICT;
-CREATE INDEX parked_by_dataset ON parked (pool, identity, dataset, key);
+CREATE INDEX IF NOT EXISTS parked_by_dataset ON parked (pool, identity, dataset, key);
+
+CREATE TABLE IF NOT EXISTS changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    place INTEGER NOT NULL,
+    tie INTEGER,
+    pool TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    key BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    appended_from INTEGER,
+    text BLOB NOT NULL,
+    base INTEGER,
+    existed INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    sent BLOB,
+    sent_at INTEGER,
+    UNIQUE (pool, identity, dataset, key)
+) STRICT;
 ";
+
+/// Which dataset.
+pub(super) type Place<'a> = (&'a PoolId, &'a IdentityId, &'a DatasetName);
 
 /// How often a lock that somebody holds is tried.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -109,22 +136,34 @@ impl Journal {
                     return Err(foreign());
                 }
                 connection.execute_batch(&format!(
-                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-                     BEGIN; {TABLES}
+                    "PRAGMA journal_mode = WAL; BEGIN; {TABLES}
                      PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};
                      COMMIT;"
                 ))?;
             }
             (APPLICATION_ID, VERSION) => {
-                connection
-                    .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+                connection.execute_batch(&format!("PRAGMA journal_mode = WAL; {TABLES}"))?;
             }
             _ => return Err(foreign()),
         }
+        // In WAL mode a commit survives the process; only a power cut may take the last ones.
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
         Ok(Arc::new(Self {
             connection: Mutex::new(connection),
             _lock: lock,
         }))
+    }
+
+    /// Does what must survive a power cut.
+    fn durably<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, JournalError> {
+        let connection = self.connection();
+        connection.execute_batch("PRAGMA synchronous = FULL")?;
+        let done = work(&connection);
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+        Ok(done?)
     }
 
     /// A panic in a transaction has rolled it back, so a poisoned lock guards nothing broken.

@@ -6,9 +6,10 @@ use std::time::{Instant, SystemTime};
 use super::cache::Store;
 use super::dataset::{Dataset, Freshness};
 use super::error::Error;
-use super::journal::{Journal, JournalError, NewParked, Parked, Side};
-use crate::sync::{Base, Replaced, Shown};
-use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
+use super::journal::{Journal, JournalError, NewParked, Parked, Place, Side};
+use super::queue::shown_count;
+use crate::sync::{Base, Replaced};
+use crate::wire::names::RecordKey;
 use crate::wire::timestamp::Timestamp;
 
 /// What was written here and not taken.
@@ -24,26 +25,27 @@ pub struct NewlyParked {
     pub reason: String,
 }
 
+impl NewlyParked {
+    pub(super) fn into_new(self) -> NewParked {
+        NewParked {
+            key: self.key,
+            side: Side::Local,
+            sync_count: shown_count(self.base).unwrap_or(0),
+            text: self.text,
+            modified: self.modified,
+            reason: self.reason,
+            expires: None,
+        }
+    }
+}
+
 impl Dataset {
     /// Keeps what was written here and not taken.
     ///
     /// # Errors
     /// [`ErrorKind::NoSpace`](super::ErrorKind::NoSpace) on a full disk.
     pub async fn park(&self, new: NewlyParked) -> Result<(), Error> {
-        let sync_count = match new.base.shown {
-            Shown::Absent => 0,
-            Shown::Version(count) => count,
-        };
-        let parked = NewParked {
-            key: new.key,
-            side: Side::Local,
-            sync_count,
-            text: new.text,
-            modified: new.modified,
-            reason: new.reason,
-            expires: None,
-        };
-        self.keep(vec![parked]).await
+        self.keep(vec![new.into_new()]).await
     }
 
     /// Keeps the values that an update takes the place of, if nobody here has seen them, or all
@@ -126,7 +128,7 @@ impl Dataset {
         self.ask(move |journal, _| journal.discard_parked(id)).await
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Journal, Place<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, Error> {
@@ -137,8 +139,6 @@ impl Dataset {
         store.journal(ask).await
     }
 }
-
-type Place<'a> = (&'a PoolId, &'a IdentityId, &'a DatasetName);
 
 impl Store {
     /// Returns how many versions are kept, but for those that go by themselves.

@@ -45,13 +45,13 @@ pub(super) enum Planned {
 pub(super) fn plan_group<'a>(
     group: &Group,
     remote: impl Fn(&RecordKey) -> Option<&'a Remote>,
-    life: u32,
+    (life, exists): (u32, bool),
 ) -> Planned {
     let mut patches = Vec::new();
     let mut replaced = Vec::new();
     for change in &group.changes {
         let record = remote(&change.key);
-        let (op, value) = match decide(change, record, life) {
+        let (op, value) = match decide(change, record, life, exists) {
             Verdict::Replace(value) => (PatchOp::Replace, Some(value)),
             Verdict::Remove => (PatchOp::Remove, None),
             Verdict::Nothing => continue,

@@ -48,6 +48,16 @@ pub enum Unseen {
     Refuse,
 }
 
+/// What an earlier process knew of a change it left. Such a change is never made over a version that
+/// is not its base, nor twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Whether the service had the dataset.
+    pub existed: bool,
+    /// The whole value that the change would make.
+    pub whole: Text,
+}
+
 /// A change of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -55,6 +65,10 @@ pub struct Change {
     pub base: Base,
     pub kind: Kind,
     pub unseen: Unseen,
+    /// A value of this file that may have been sent before, and its date: that version is ours too.
+    pub sent: Option<(Text, Timestamp)>,
+    /// Set for a change that an earlier process left.
+    pub left: Option<Left>,
     /// The mtime the file shows; it goes with the patch as its device date.
     pub modified: Timestamp,
 }

@@ -44,23 +44,44 @@ pub(super) fn is_current(change: &Change, remote: Option<&Remote>, life: u32) ->
         }
         (Shown::Version(_), None) => false,
     };
-    change.base.life == life && unchanged
+    change.base.life == life && (unchanged || was_sent(change, remote))
+}
+
+/// Returns whether the record is what was sent before of the same file.
+fn was_sent(change: &Change, remote: Option<&Remote>) -> bool {
+    let (Some((text, at)), Some(remote)) = (&change.sent, remote) else {
+        return false;
+    };
+    remote.value.as_ref() == Some(text) && remote.device_date == Some(*at)
 }
 
 /// Decides a change against the record as last listed; `None` if the service never had its key.
-pub(super) fn decide(change: &Change, remote: Option<&Remote>, life: u32) -> Verdict {
+/// `exists` says whether the service has the dataset.
+pub(super) fn decide(change: &Change, remote: Option<&Remote>, life: u32, exists: bool) -> Verdict {
     let remote_value = remote.and_then(|remote| remote.value.as_ref());
     let same_life = change.base.life == life;
     let unchanged = is_current(change, remote, life);
-    let replaces = same_life && change.unseen == Unseen::Keep;
+    let ours = change.left.is_none();
+    let replaces = same_life && ours && change.unseen == Unseen::Keep;
     let stale = Verdict::Refuse(Refusal::Stale);
+    if let Some(left) = &change.left {
+        if left.existed && !exists && change.kind != Kind::Remove {
+            return stale;
+        }
+        if let (Kind::Append(_), Some(theirs), false) = (&change.kind, remote_value, unchanged) {
+            return match theirs.as_bytes().starts_with(left.whole.as_bytes()) {
+                true => Verdict::Nothing,
+                false => stale,
+            };
+        }
+    }
     match (&change.kind, remote_value) {
         (Kind::Whole(value) | Kind::Edit(value), _) if unchanged => Verdict::Replace(value.clone()),
         (Kind::Whole(value) | Kind::Edit(value), Some(theirs)) if value == theirs => {
             Verdict::Nothing
         }
         // Removed elsewhere: nothing is there that a whole write could destroy.
-        (Kind::Whole(value), None) if same_life => Verdict::Replace(value.clone()),
+        (Kind::Whole(value), None) if same_life && ours => Verdict::Replace(value.clone()),
         (Kind::Whole(value), Some(_)) if replaces => Verdict::Replace(value.clone()),
         (Kind::Whole(_) | Kind::Edit(_), _) => stale,
         (Kind::Append(text), Some(theirs)) if same_life => append(theirs, text),
@@ -87,7 +108,7 @@ fn append(theirs: &Text, text: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::change::Base;
+    use crate::sync::change::{Base, Left};
     use crate::wire::names::RecordKey;
     use crate::wire::timestamp::Timestamp;
 
@@ -106,6 +127,8 @@ mod tests {
             base: Base { life: 0, shown },
             kind,
             unseen,
+            sent: None,
+            left: None,
             modified: Timestamp::from_millis(0),
         };
         let remote = remote.map(|(value, sync_count)| Remote {
@@ -115,7 +138,7 @@ mod tests {
             modified: Timestamp::from_millis(0),
             changed: Timestamp::from_millis(0),
         });
-        decide(&change, remote.as_ref(), 0)
+        decide(&change, remote.as_ref(), 0, true)
     }
 
     const STALE: Verdict = Verdict::Refuse(Refusal::Stale);
@@ -210,9 +233,11 @@ mod tests {
             },
             kind: Kind::Whole("x".into()),
             unseen: Unseen::Keep,
+            sent: None,
+            left: None,
             modified: Timestamp::from_millis(0),
         };
-        assert_eq!(decide(&change, None, 1), STALE);
+        assert_eq!(decide(&change, None, 1, true), STALE);
     }
 
     #[test]
@@ -224,5 +249,65 @@ mod tests {
             verdict(append, Shown::Version(3), remote),
             Verdict::Refuse(Refusal::TooBig)
         );
+    }
+
+    #[test]
+    fn s08_what_an_earlier_process_left_is_made_once_and_over_nothing() {
+        let verdict = |kind, remote: Option<(&str, i64, i64)>, exists| {
+            let change = Change {
+                key: RecordKey::new("k").unwrap(),
+                base: Base {
+                    life: 0,
+                    shown: Shown::Version(3),
+                },
+                kind,
+                unseen: Unseen::Keep,
+                sent: Some(("sent".into(), Timestamp::from_millis(8))),
+                left: Some(Left {
+                    existed: true,
+                    whole: "older".into(),
+                }),
+                modified: Timestamp::from_millis(9),
+            };
+            let remote = remote.map(|(value, sync_count, date)| Remote {
+                value: Some(value.into()),
+                sync_count,
+                device_date: Some(Timestamp::from_millis(date)),
+                modified: Timestamp::from_millis(0),
+                changed: Timestamp::from_millis(0),
+            });
+            decide(&change, remote.as_ref(), 0, exists)
+        };
+        let whole = || Kind::Whole("older".into());
+        let append = || Kind::Append("er".into());
+        assert_eq!(
+            verdict(whole(), Some(("old", 3, 0)), true),
+            replace("older")
+        );
+        assert_eq!(
+            verdict(append(), Some(("old", 3, 0)), true),
+            replace("older")
+        );
+        // It was made, and its answer was lost with the process.
+        assert_eq!(
+            verdict(whole(), Some(("older", 4, 9)), true),
+            Verdict::Nothing
+        );
+        assert_eq!(
+            verdict(append(), Some(("older", 4, 9)), true),
+            Verdict::Nothing
+        );
+        // An older text of the same file was.
+        assert_eq!(
+            verdict(whole(), Some(("sent", 4, 8)), true),
+            replace("older")
+        );
+        // Somebody else wrote, removed, or deleted.
+        for remote in [Some(("sent", 4, 7)), Some(("theirs", 4, 8)), None] {
+            assert_eq!(verdict(whole(), remote, true), STALE);
+            assert_eq!(verdict(append(), remote, true), STALE);
+        }
+        assert_eq!(verdict(Kind::Remove, Some(("theirs", 4, 8)), true), STALE);
+        assert_eq!(verdict(whole(), None, false), STALE);
     }
 }

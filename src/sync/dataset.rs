@@ -278,7 +278,7 @@ impl DatasetState {
             .iter()
             .filter(|group| group.awaited && group.cohort == cohort);
         for group in candidates {
-            match plan_group(group, |key| self.records.get(key), self.life) {
+            match plan_group(group, |key| self.records.get(key), (self.life, self.exists)) {
                 Planned::Send(patches, replaced) => {
                     batch.admit(group.ticket, patches, replaced);
                 }

@@ -1,10 +1,10 @@
 //! Versions kept from being lost: what was written here and not taken, and what was replaced
 //! without anybody here having seen it.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Journal, JournalError};
-use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
+use super::{Journal, JournalError, Place};
+use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
@@ -59,39 +59,15 @@ pub struct Parked {
     pub expires: bool,
 }
 
-type Place<'a> = (&'a PoolId, &'a IdentityId, &'a DatasetName);
-
 impl Journal {
     /// Keeps a version. One that is kept already is not kept twice.
     pub fn park(
         &self,
-        (pool, identity, dataset): Place<'_>,
+        place: Place<'_>,
         new: &NewParked,
         at: Timestamp,
     ) -> Result<(), JournalError> {
-        self.connection().execute(
-            "INSERT INTO parked
-                (pool, identity, dataset, key, side, sync_count, text, modified, reason, at, expires)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
-             WHERE NOT EXISTS (SELECT 1 FROM parked
-                WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
-                AND side = ?5 AND sync_count = ?6 AND text = ?7
-                AND (expires IS NULL OR ?11 IS NOT NULL))",
-            params![
-                pool.as_str(),
-                identity.as_str(),
-                dataset.as_str(),
-                new.key.text().as_bytes(),
-                new.side.name(),
-                new.sync_count,
-                new.text,
-                new.modified.as_millis(),
-                new.reason,
-                at.as_millis(),
-                new.expires.map(Timestamp::as_millis),
-            ],
-        )?;
-        Ok(())
+        self.durably(|connection| park(connection, place, new, at))
     }
 
     /// Lists the versions kept of a dataset, by key, oldest first.
@@ -145,6 +121,37 @@ impl Journal {
             .query_row(count, [], |row| row.get::<_, i64>(0))?
             .unsigned_abs())
     }
+}
+
+pub(super) fn park(
+    connection: &Connection,
+    (pool, identity, dataset): Place<'_>,
+    new: &NewParked,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO parked
+            (pool, identity, dataset, key, side, sync_count, text, modified, reason, at, expires)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+         WHERE NOT EXISTS (SELECT 1 FROM parked
+            WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
+            AND side = ?5 AND sync_count = ?6 AND text = ?7
+            AND (expires IS NULL OR ?11 IS NOT NULL))",
+        params![
+            pool.as_str(),
+            identity.as_str(),
+            dataset.as_str(),
+            new.key.text().as_bytes(),
+            new.side.name(),
+            new.sync_count,
+            new.text,
+            new.modified.as_millis(),
+            new.reason,
+            at.as_millis(),
+            new.expires.map(Timestamp::as_millis),
+        ],
+    )?;
+    Ok(())
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Option<Parked>> {

@@ -67,6 +67,8 @@ fn a_token_is_used_for_one_push() {
             base,
             kind,
             unseen: Unseen::Refuse,
+            sent: None,
+            left: None,
             modified,
         }]);
     };
@@ -92,6 +94,8 @@ fn a_group_nobody_waits_for_is_settled_when_its_update_was_not_sent() {
         key,
         kind: Kind::Whole("x".into()),
         unseen: Unseen::Refuse,
+        sent: None,
+        left: None,
         modified: Timestamp::from_millis(5),
     }]);
     assert!(matches!(state.next_step(at), Step::Update { .. }));
@@ -112,6 +116,8 @@ fn held_updates_let_listings_through() {
         key,
         kind: Kind::Remove,
         unseen: Unseen::Refuse,
+        sent: None,
+        left: None,
         modified: Timestamp::from_millis(5),
     }]);
     let until = at + Duration::from_secs(1);

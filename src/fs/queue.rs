@@ -1,0 +1,571 @@
+//! Changes that the journal holds until the service has them (`commit=async`).
+//!
+//! A file keeps its unsent state; the journal has a copy of it. A removal has no file any more and
+//! lives in a table of its own, which hides the record. Invariant: a record has one row in the
+//! journal, and what `close` returned for has one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::error::Error;
+use super::file::record_of;
+use super::inode::{Ino, Inodes, ROOT, RecordId};
+use super::lookup::FileSystem;
+use super::name::{encode, encode_text};
+use super::node::{DatasetNode, NodeKind, RecordNode, Standing};
+use super::push::{Extent, lock_gate};
+use super::unsent::{InJournal, Unsent, UnsentKind};
+use crate::store::{
+    self, Commit, Dataset, NewQueued, Queued, QueuedKind, Settled, Slot, Tie, shown_count,
+};
+use crate::sync::{Base, Change, Kind, Left, Shown, Ticket};
+use crate::wire::names::RecordKey;
+use crate::wire::text::Text;
+use crate::wire::timestamp::Timestamp;
+
+/// Whether close waits for the service or for the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitMode {
+    Close,
+    Async,
+}
+
+/// A change in the journal that has no file: a removal, or a date that an earlier process left.
+#[derive(Debug)]
+pub(super) struct Loose {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) key: RecordKey,
+    /// [`Kind::Remove`] or [`Kind::Times`].
+    pub(super) kind: Kind,
+    pub(super) base: Base,
+    pub(super) modified: Timestamp,
+    pub(super) sent: Option<(Text, Timestamp)>,
+    pub(super) left: Option<Left>,
+    pub(super) slot: Slot,
+    /// Where to ask what became of the last attempt, if it may have been made.
+    pub(super) attempt: Option<Ticket>,
+    /// Where the name was, to show it again if the removal is refused.
+    pub(super) directory: Option<Ino>,
+}
+
+impl Loose {
+    pub(super) fn change(&self, unseen: crate::sync::Unseen) -> Change {
+        Change {
+            key: self.key.clone(),
+            base: self.base,
+            kind: self.kind.clone(),
+            unseen,
+            sent: self.sent.clone(),
+            left: self.left.clone(),
+            modified: self.modified,
+        }
+    }
+
+    pub(super) fn hides(&self) -> bool {
+        self.kind == Kind::Remove
+    }
+}
+
+/// What is to be noted of a file in the journal.
+struct Note {
+    dataset: Arc<Dataset>,
+    id: RecordId,
+    change: NewQueued,
+    generation: u64,
+    tie: Option<i64>,
+}
+
+enum Next {
+    Nothing,
+    Note(Box<Note>),
+    /// It goes to the service at once: the journal has no place for it.
+    Push,
+}
+
+impl FileSystem {
+    pub(super) fn is_async(&self) -> bool {
+        self.commit == CommitMode::Async
+    }
+
+    /// Returns whether the journal has something of a file.
+    pub(super) fn is_queued(&self, ino: Ino) -> bool {
+        let inodes = self.inodes();
+        let unsent = inodes.record(ino).and_then(|record| record.unsent.as_ref());
+        unsent.is_some_and(|unsent| unsent.queued.is_some())
+    }
+
+    /// Does with what is unsent of a file what close promises: sends it, or notes it in the
+    /// journal.
+    pub(super) async fn commit_file(
+        &self,
+        ino: Ino,
+        extent: Extent,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        match self.is_async() {
+            true => self.enqueue(ino, extent, deadline).await,
+            false => self.push(ino, extent, deadline).await,
+        }
+    }
+
+    async fn enqueue(&self, ino: Ino, extent: Extent, deadline: Instant) -> Result<(), Error> {
+        let ledger = match self.inodes().record(ino) {
+            Some(record) => record.ledger.clone(),
+            None => return Ok(()),
+        };
+        let _one_note = lock_gate(&ledger, deadline).await?;
+        let next = self
+            .next_note(ino, extent)
+            .inspect_err(|error| self.note_refused(ino, None, error))?;
+        let note = match next {
+            Next::Nothing => return Ok(()),
+            Next::Push => return self.push(ino, extent, deadline).await,
+            Next::Note(note) => *note,
+        };
+        let tie = Tie {
+            new: false,
+            old: note.tie,
+        };
+        let queued = note.dataset.queue(vec![note.change], Vec::new(), tie).await;
+        let slots = queued.map_err(|error| {
+            let error = error.into();
+            self.note_refused(ino, Some(note.generation), &error);
+            error
+        })?;
+        let Some(slot) = slots.first().copied() else {
+            return Ok(());
+        };
+        let noted = {
+            let mut inodes = self.inodes();
+            // A removal of the same record is over: its row is this one now.
+            inodes.loose.remove(&note.id);
+            let record = inodes.record_mut(ino);
+            let unsent = record.and_then(|record| record.unsent.as_mut());
+            let noted = unsent.map(|unsent| {
+                unsent.queued = Some(InJournal {
+                    slot,
+                    generation: note.generation,
+                });
+            });
+            if noted.is_some() {
+                inodes.queue.insert(note.id, ino);
+            }
+            noted
+        };
+        if noted.is_none() {
+            // An fsync sent it meanwhile.
+            let settled = Settled {
+                ids: vec![slot.id],
+                ..Settled::default()
+            };
+            note.dataset.settle(settled).await?;
+        }
+        self.wake_queue();
+        Ok(())
+    }
+
+    fn next_note(&self, ino: Ino, extent: Extent) -> Result<Next, Error> {
+        let mut inodes = self.inodes();
+        let standing = inodes.standing(ino);
+        let record = record_of(&mut inodes, ino)?;
+        let Some(unsent) = &record.unsent else {
+            return Ok(Next::Nothing);
+        };
+        let waits = match extent {
+            Extent::Flushable => !unsent.flushable,
+            Extent::Closed => record.writers > 0,
+            Extent::All => false,
+            Extent::Queued => true,
+        };
+        if waits || standing == Standing::Removed || unsent.is_in_journal() {
+            return Ok(Next::Nothing);
+        }
+        let id = record.id();
+        let times = unsent.kind == UnsentKind::Times;
+        if !times && std::str::from_utf8(&unsent.text).is_err() {
+            return Err(Error::NotText);
+        }
+        let content = record.content.as_ref().map(Text::as_bytes);
+        let same = record.is_sent() && !times && content == Some(unsent.text.as_slice());
+        if same && !unsent.dated && unsent.attempt.is_none() && unsent.queued.is_none() {
+            let record = record_of(&mut inodes, ino)?;
+            record.unsent = None;
+            return Ok(Next::Nothing);
+        }
+        let other = inodes.queue.get(&id).is_some_and(|owner| *owner != ino);
+        if standing == Standing::Superseded || other {
+            return Ok(Next::Push);
+        }
+        let record = record_of(&mut inodes, ino)?;
+        let Some(unsent) = &record.unsent else {
+            return Ok(Next::Nothing);
+        };
+        let change = NewQueued {
+            key: record.key.clone(),
+            kind: match unsent.kind {
+                UnsentKind::Whole => QueuedKind::Whole,
+                UnsentKind::Append { from } => QueuedKind::Append { from },
+                UnsentKind::Edit => QueuedKind::Edit,
+                UnsentKind::Times => QueuedKind::Times,
+            },
+            text: unsent.text.clone(),
+            base: shown_count(unsent.base),
+            existed: record.dataset.exists(),
+            modified: unsent.modified,
+            sent: unsent.sent.as_ref().and_then(|sent| {
+                let text = sent.text.as_ref()?;
+                Some((text.as_bytes().to_vec(), sent.modified))
+            }),
+        };
+        Ok(Next::Note(Box::new(Note {
+            dataset: record.dataset.clone(),
+            id,
+            change,
+            generation: unsent.generation,
+            tie: unsent.queued.and_then(|queued| queued.slot.tie),
+        })))
+    }
+
+    /// Takes a file back to the text that the journal has of it, if it has one: a later one could
+    /// not be noted.
+    pub(super) async fn go_back_to_journal(&self, ino: Ino) {
+        let noted = {
+            let inodes = self.inodes();
+            let record = inodes.record(ino).filter(|record| record.writers == 0);
+            let unsent = record.and_then(|record| Some((record, record.unsent.as_ref()?)));
+            unsent.and_then(|(record, unsent)| {
+                let queued = unsent.queued.filter(|_| !unsent.is_in_journal())?;
+                Some((record.dataset.clone(), queued.slot.id))
+            })
+        };
+        let Some((dataset, slot)) = noted else {
+            return;
+        };
+        let text = match dataset.queued_text(slot).await {
+            Ok(Some(text)) => text,
+            // It was sent meanwhile, or cannot be read now: the next mount will.
+            Ok(None) | Err(_) => return,
+        };
+        let mut inodes = self.inodes();
+        if let Some(record) = inodes.record_mut(ino)
+            && let Some(unsent) = &mut record.unsent
+            && let Some(queued) = unsent.queued.filter(|queued| queued.slot.id == slot)
+        {
+            unsent.text = text;
+            unsent.kind = UnsentKind::Edit;
+            unsent.generation = queued.generation;
+        }
+    }
+
+    /// Has what the journal holds sent soon.
+    pub(super) fn wake_queue(&self) {
+        self.queue_changed.notify_one();
+    }
+
+    /// Notes in the journal that a record is removed, which from now on is hidden.
+    pub(super) async fn enqueue_removal(
+        &self,
+        parent: Ino,
+        dataset: &Arc<Dataset>,
+        change: Change,
+    ) -> Result<(), Error> {
+        let slots = dataset
+            .queue(
+                vec![removal_row(dataset, &change)],
+                Vec::new(),
+                Tie::default(),
+            )
+            .await?;
+        if let Some(slot) = slots.first() {
+            self.hide(&mut self.inodes(), parent, dataset, change, *slot);
+        }
+        self.wake_queue();
+        Ok(())
+    }
+
+    /// Hides a record whose removal is in the journal.
+    pub(super) fn hide(
+        &self,
+        inodes: &mut Inodes,
+        parent: Ino,
+        dataset: &Arc<Dataset>,
+        change: Change,
+        slot: Slot,
+    ) {
+        let id = record_id(dataset, &change.key);
+        inodes.queue.remove(&id);
+        let loose = Loose {
+            dataset: dataset.clone(),
+            key: change.key,
+            kind: change.kind,
+            base: change.base,
+            modified: change.modified,
+            sent: change.sent,
+            left: change.left,
+            slot,
+            attempt: None,
+            directory: Some(parent),
+        };
+        inodes.loose.insert(id, loose);
+    }
+
+    /// Sends a change that has no file. One that is refused for good is given up, and the record
+    /// shows again.
+    pub(super) async fn send_loose(&self, id: &RecordId, deadline: Instant) -> Result<(), Error> {
+        let (dataset, ticket, slot) = {
+            let inodes = self.inodes();
+            let Some(loose) = inodes.loose.get(id) else {
+                return Ok(());
+            };
+            let ticket = loose.attempt.unwrap_or_else(|| {
+                let change = loose.change(self.store.options().unseen);
+                loose.dataset.submit(vec![change])
+            });
+            (loose.dataset.clone(), ticket, loose.slot)
+        };
+        tokio::task::yield_now().await;
+        let outcome = dataset.outcome(ticket, deadline).await;
+        let result = match outcome {
+            Ok(_) => Ok(()),
+            Err(Commit { error, ticket }) => {
+                let mut inodes = self.inodes();
+                let loose = inodes
+                    .loose
+                    .get_mut(id)
+                    .filter(|loose| loose.slot.id == slot.id);
+                match (loose, ticket) {
+                    (Some(loose), ticket) => loose.attempt = ticket,
+                    (None, Some(ticket)) => dataset.forget(ticket),
+                    (None, None) => {}
+                }
+                if !error.kind().is_final() || ticket.is_some() {
+                    return Err(error.into());
+                }
+                Err(Error::of_path(error))
+            }
+        };
+        if let Err(error) = &result {
+            self.reveal(id, error);
+        } else {
+            let mut inodes = self.inodes();
+            if let Some(loose) = inodes.take_loose(id, slot.id)
+                && let Some(directory) = loose.directory
+                && let Some(ino) = inodes.child(directory, &encode(&loose.key))
+            {
+                // It shows the version before.
+                self.supersede(&mut inodes, ino);
+            }
+        }
+        let settled = Settled {
+            ids: vec![slot.id],
+            ..Settled::default()
+        };
+        self.settle_queued(&dataset, settled).await;
+        result
+    }
+
+    /// Gives a removal up because something noted before it was refused: what both were to move
+    /// must not be lost twice.
+    pub(super) async fn hold_back(&self, id: &RecordId, why: &Error) {
+        let held = self
+            .inodes()
+            .loose
+            .get(id)
+            .map(|loose| (loose.dataset.clone(), loose.slot.id));
+        let Some((dataset, slot)) = held else {
+            return;
+        };
+        self.reveal(id, why);
+        let settled = Settled {
+            ids: vec![slot],
+            ..Settled::default()
+        };
+        self.settle_queued(&dataset, settled).await;
+    }
+
+    /// Shows a record again whose removal is given up.
+    pub(super) fn reveal(&self, id: &RecordId, why: &Error) {
+        let mut inodes = self.inodes();
+        let Some(loose) = inodes.loose.remove(id) else {
+            return;
+        };
+        let name = encode(&loose.key);
+        if let Some(directory) = loose.directory {
+            self.invalidate(directory, &name);
+        }
+        let path = match loose.directory {
+            Some(directory) => format!("{}/{name}", inodes.path(directory)),
+            None => name,
+        };
+        drop(inodes);
+        self.note_untold("unlink", path, why);
+    }
+
+    /// Takes note of the failure of what was promised and could not be done.
+    pub(super) fn note_untold(&self, operation: &'static str, path: String, why: &Error) {
+        let reason = why.with_causes();
+        tracing::warn!(operation, path, "{reason}");
+        self.failures.note(super::Failure {
+            at: std::time::SystemTime::now(),
+            operation,
+            path,
+            errno: super::errno(why),
+            reason,
+        });
+        self.untold.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes in the journal what became of changes. If it cannot be noted, the changes are
+    /// recognised as made by the next mount.
+    pub(super) async fn settle_queued(&self, dataset: &Dataset, settled: Settled) {
+        if let Err(error) = dataset.settle(settled).await {
+            tracing::error!(%error, "the journal cannot be written");
+        }
+    }
+
+    /// Takes up what an earlier process left in the journal, before anything is shown.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn take_up(&self) -> Result<usize, store::Error> {
+        let left = self.store.left_behind().await?;
+        let count = left.len();
+        let mut inodes = self.inodes();
+        for queued in left {
+            self.take_up_one(&mut inodes, queued);
+        }
+        drop(inodes);
+        if count > 0 {
+            tracing::info!(count, "changes of an earlier mount are sent now");
+            self.wake_queue();
+        }
+        Ok(count)
+    }
+
+    fn take_up_one(&self, inodes: &mut Inodes, queued: Queued) {
+        let Queued {
+            pool,
+            identity,
+            dataset,
+            slot,
+            change,
+        } = queued;
+        let identity = self.store.identity(&pool, &identity);
+        let dataset = match change.existed {
+            true => identity.dataset(&dataset),
+            false => identity.make(&dataset),
+        };
+        let base = Base {
+            life: dataset.absent_base().life,
+            shown: change.base.map_or(Shown::Absent, Shown::Version),
+        };
+        let id = record_id(&dataset, &change.key);
+        let sent = change.sent.map(|(text, at)| (Text::from_bytes(text), at));
+        let kind = match change.kind {
+            QueuedKind::Whole => UnsentKind::Whole,
+            QueuedKind::Append { from } => UnsentKind::Append { from },
+            QueuedKind::Edit => UnsentKind::Edit,
+            QueuedKind::Times | QueuedKind::Remove => {
+                let kind = match change.kind {
+                    QueuedKind::Remove => Kind::Remove,
+                    _ => Kind::Times,
+                };
+                let left = Some(Left {
+                    existed: change.existed,
+                    whole: "".into(),
+                });
+                let directory = self.directory_of(inodes, &dataset);
+                let loose = Loose {
+                    dataset,
+                    key: change.key,
+                    kind,
+                    base,
+                    modified: change.modified,
+                    sent,
+                    left,
+                    slot,
+                    attempt: None,
+                    directory,
+                };
+                inodes.loose.insert(id, loose);
+                return;
+            }
+        };
+        let Some(parent) = self.directory_of(inodes, &dataset) else {
+            return;
+        };
+        let name = encode(&change.key);
+        let mut record = RecordNode::created(dataset, change.key, base, change.modified);
+        let mut unsent = Unsent::new(kind, base, change.modified);
+        unsent.text = change.text;
+        unsent.flushable = true;
+        unsent.dated = true;
+        unsent.generation = 1;
+        unsent.left = Some(change.existed);
+        unsent.sent = sent.and_then(|(text, at)| super::push::Sent::earlier(&text, at));
+        unsent.queued = Some(InJournal {
+            slot,
+            generation: 1,
+        });
+        record.unsent = Some(unsent);
+        let ino = inodes.insert(parent, &name, NodeKind::Record(Box::new(record)));
+        inodes.note_unsent(ino);
+        inodes.queue.insert(id, ino);
+    }
+
+    /// Returns the directory of a dataset, made with those above it if the kernel has not asked for
+    /// them yet.
+    fn directory_of(&self, inodes: &mut Inodes, dataset: &Arc<Dataset>) -> Option<Ino> {
+        let identity = dataset.identity().clone();
+        let pool = identity.pool().clone();
+        let chain = [
+            (pool.to_string(), NodeKind::Pool(pool)),
+            (
+                identity.id().to_string(),
+                NodeKind::Identity(identity.clone()),
+            ),
+            (
+                encode_text(dataset.name().as_str()),
+                NodeKind::Dataset(DatasetNode {
+                    dataset: dataset.clone(),
+                    modified: None,
+                }),
+            ),
+        ];
+        let skip = match &inodes.get(ROOT)?.kind {
+            NodeKind::Region => 0,
+            NodeKind::Pool(_) => 1,
+            NodeKind::Identity(_) => 2,
+            NodeKind::Dataset(_) => 3,
+            _ => return None,
+        };
+        let mut at = ROOT;
+        for (name, kind) in chain.into_iter().skip(skip) {
+            at = self.directory_node(inodes, at, &name, kind);
+        }
+        Some(at)
+    }
+}
+
+/// Returns the row of a removal.
+pub(super) fn removal_row(dataset: &Dataset, change: &Change) -> NewQueued {
+    let sent = change.sent.as_ref();
+    NewQueued {
+        key: change.key.clone(),
+        kind: QueuedKind::Remove,
+        text: Vec::new(),
+        base: shown_count(change.base),
+        existed: dataset.exists(),
+        modified: change.modified,
+        sent: sent.map(|(text, at)| (text.as_bytes().to_vec(), *at)),
+    }
+}
+
+pub(super) fn record_id(dataset: &Dataset, key: &RecordKey) -> RecordId {
+    (
+        dataset.identity().id().clone(),
+        dataset.name().clone(),
+        key.clone(),
+    )
+}

@@ -1,0 +1,99 @@
+//! Changes that were closed here and are sent behind the writer's back, kept in the journal until
+//! the service has them.
+
+use std::time::SystemTime;
+
+use super::cache::Store;
+use super::dataset::Dataset;
+use super::error::{Error, ErrorKind};
+use super::journal::{Journal, NewQueued, Queued, Slot, Tie};
+use super::kept::NewlyParked;
+use crate::sync::{Base, Shown};
+use crate::wire::names::RecordKey;
+
+/// What became of changes in the journal.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// Those that were made or given up, by their ids.
+    pub ids: Vec<i64>,
+    /// One that is still to be made, and what it is based on now.
+    pub rebased: Option<(i64, Base)>,
+    /// What is kept of one that was given up.
+    pub parked: Option<NewlyParked>,
+}
+
+impl Dataset {
+    /// Keeps changes in the journal until they are [settled](Self::settle), all or none; those of
+    /// `dropped` records are forgotten.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`] on a full disk.
+    pub async fn queue(
+        &self,
+        changes: Vec<NewQueued>,
+        dropped: Vec<RecordKey>,
+        tie: Tie,
+    ) -> Result<Vec<Slot>, Error> {
+        let queue = move |journal: &Journal, place: super::journal::Place<'_>| {
+            journal.queue(place, &changes, &dropped, tie)
+        };
+        self.ask(queue).await
+    }
+
+    /// Returns the text that the journal has of a change, if it still has it.
+    pub async fn queued_text(&self, id: i64) -> Result<Option<Vec<u8>>, Error> {
+        self.ask(move |journal, _| journal.queued_text(id)).await
+    }
+
+    /// Notes what became of changes in the journal, all or nothing.
+    pub async fn settle(&self, settled: Settled) -> Result<(), Error> {
+        if settled.ids.is_empty() && settled.rebased.is_none() && settled.parked.is_none() {
+            return Ok(());
+        }
+        let now = SystemTime::now().into();
+        let settle = move |journal: &Journal, place: super::journal::Place<'_>| {
+            let rebased = settled.rebased.map(|(id, base)| (id, shown_count(base)));
+            let parked = settled.parked.map(NewlyParked::into_new);
+            let parked = parked.as_ref().map(|parked| (parked, now));
+            journal.settle(place, &settled.ids, rebased, parked)
+        };
+        self.ask(settle).await
+    }
+}
+
+/// Returns the count that a base names, if it names one.
+pub fn shown_count(base: Base) -> Option<i64> {
+    match base.shown {
+        Shown::Absent => None,
+        Shown::Version(count) => Some(count),
+    }
+}
+
+impl Store {
+    /// Returns the changes that earlier processes left, in their order.
+    pub async fn left_behind(&self) -> Result<Vec<Queued>, Error> {
+        self.journal(Journal::queued).await
+    }
+}
+
+impl ErrorKind {
+    /// Returns whether the same change can never be made, however often it is tried.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::NotFound
+            | Self::Stale
+            | Self::NotEmpty
+            | Self::Quota
+            | Self::TooBig
+            | Self::NotText
+            | Self::Invalid => true,
+            Self::Denied
+            | Self::Unauthenticated
+            | Self::NoSpace
+            | Self::Throttled
+            | Self::TimedOut
+            | Self::Unreachable
+            | Self::Failed => false,
+        }
+    }
+}

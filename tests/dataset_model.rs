@@ -360,7 +360,7 @@ proptest! {
                             base: shown.get(&name(key)).copied().unwrap_or(absent),
                             kind,
                             unseen,
-                            sent: None,
+                            sent: Vec::new(),
                             left: None,
                             modified: Timestamp::from_millis(1_000_000 + second as i64),
                         };
@@ -434,7 +434,7 @@ fn s10_one_bad_record_in_a_batch_fails_alone() {
             base,
             kind,
             unseen: Unseen::Refuse,
-            sent: None,
+            sent: Vec::new(),
             left: None,
             modified,
         }])
@@ -463,7 +463,7 @@ fn s18_an_abandoned_change_is_recognised_and_never_repeated() {
             key: key.clone(),
             kind: Kind::Whole("x".into()),
             unseen: Unseen::Refuse,
-            sent: None,
+            sent: Vec::new(),
             left: None,
             modified: Timestamp::from_millis(0),
         }]);
@@ -508,7 +508,7 @@ fn s03_a_deletion_that_no_flag_tells_of_is_noticed() {
         key: key.clone(),
         kind: Kind::Whole("x".into()),
         unseen: Unseen::Refuse,
-        sent: None,
+        sent: Vec::new(),
         left: None,
         modified: Timestamp::from_millis(0),
     }]);
@@ -540,7 +540,7 @@ fn s18_a_removal_made_by_others_is_no_proof() {
             base,
             kind,
             unseen: Unseen::Refuse,
-            sent: None,
+            sent: Vec::new(),
             left: None,
             modified,
         }

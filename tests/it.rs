@@ -8,6 +8,7 @@ mod cli;
 mod cli_publish;
 mod cli_users;
 mod conformance;
+mod crash;
 mod dataset_model;
 mod mount;
 mod point;

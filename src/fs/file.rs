@@ -16,7 +16,6 @@ use super::lookup::{Entry, FileSystem, Found, Place, check_length};
 use super::name::{Decoded, decode};
 use super::node::{NodeKind, RecordNode, Standing};
 use super::push::Extent;
-use super::queue::record_id;
 use super::unsent::{UnsentKind, begin, check_size, date, take_back, truncate};
 use crate::store::Freshness;
 use crate::sync::Shown;
@@ -202,19 +201,19 @@ impl FileSystem {
         if !exists {
             dataset.identity().check_exists(deadline).await?;
         }
-        let removed = {
-            let inodes = self.inodes();
-            let removal = inodes.loose.get(&record_id(&dataset, &key));
-            removal
-                .filter(|removal| removal.hides())
-                .map(|removal| removal.base)
+        let removed = self.removed(&dataset, &key);
+        let base = match &removed {
+            Some((base, _)) => *base,
+            None => dataset.base(&key),
         };
-        let base = removed.unwrap_or_else(|| dataset.base(&key));
         if removed.is_none() && base.shown != Shown::Absent {
             return Err(Error::Superseded);
         }
         let now = SystemTime::now().into();
         let mut node = RecordNode::created(dataset, key, base, now);
+        if let (Some(unsent), Some((_, sent))) = (&mut node.unsent, removed) {
+            unsent.sent = sent;
+        }
         node.opens = 1;
         node.writers = u32::from(flags.write);
         let mut inodes = self.inodes();

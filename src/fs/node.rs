@@ -6,7 +6,7 @@ use super::control::{ControlDirectory, ControlFile};
 use super::inode::Ino;
 use super::unsent::{InJournal, Unsent, UnsentKind};
 use crate::store::{Dataset, Identity, Slot};
-use crate::sync::{Base, Remote, Shown};
+use crate::sync::{Base, Change, Remote, Shown};
 use crate::wire::names::{PoolId, RecordKey};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -134,24 +134,18 @@ impl RecordNode {
     }
 
     /// Is another record's file from now on, whose value the journal has.
-    pub(super) fn take_name(
-        &mut self,
-        key: RecordKey,
-        base: Base,
-        text: &[u8],
-        modified: Timestamp,
-        slot: Slot,
-    ) {
+    pub(super) fn take_name(&mut self, set: &Change, text: &[u8], slot: Slot) {
         let generation = self.unsent.as_ref().map_or(0, |unsent| unsent.generation) + 1;
         self.drop_unsent();
-        let mut unsent = Unsent::new(UnsentKind::Whole, base, modified);
+        let mut unsent = Unsent::new(UnsentKind::Whole, set.base, set.modified);
+        unsent.sent = set.sent.clone();
         unsent.text = text.to_vec();
         unsent.flushable = true;
         unsent.dated = true;
         unsent.generation = generation;
         unsent.queued = Some(InJournal { slot, generation });
-        self.key = key;
-        self.base = base;
+        self.key = set.key.clone();
+        self.base = set.base;
         self.unsent = Some(unsent);
     }
 

@@ -11,7 +11,7 @@ use super::lookup::FileSystem;
 use super::node::Standing;
 use super::unsent::UnsentKind;
 use crate::store::{Commit, Dataset, ErrorKind, NewlyParked, Settled};
-use crate::sync::{Change, Kind, Landed, Left, Ticket};
+use crate::sync::{Change, Kind, Landed, Left, Mark, Ticket};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
@@ -45,21 +45,6 @@ pub(super) struct Sent {
     /// None if only the date was sent.
     pub(super) text: Option<Arc<str>>,
     pub(super) modified: Timestamp,
-}
-
-impl Sent {
-    /// What an earlier process may have sent.
-    pub(super) fn earlier(text: &Text, modified: Timestamp) -> Option<Self> {
-        Some(Self {
-            generation: 0,
-            text: Some(text.as_str()?.into()),
-            modified,
-        })
-    }
-
-    pub(super) fn evidence(&self) -> Option<(Text, Timestamp)> {
-        Some((self.text.as_ref()?.clone().into(), self.modified))
-    }
 }
 
 impl FileSystem {
@@ -198,7 +183,7 @@ impl FileSystem {
             base: unsent.base,
             kind,
             unseen,
-            sent: unsent.sent.as_ref().and_then(Sent::evidence),
+            sent: unsent.sent.clone(),
             left: unsent.left.map(|existed| Left {
                 existed,
                 whole: text.into(),
@@ -206,13 +191,20 @@ impl FileSystem {
             modified: unsent.modified,
         };
         let tie = unsent.queued.and_then(|queued| queued.slot.tie);
-        unsent.sent = Some(sent.clone());
+        if let Some(text) = &sent.text {
+            add(
+                &mut unsent.sent,
+                Mark::new(Some(text.as_bytes()), sent.modified),
+            );
+        }
         let dataset = record.dataset.clone();
         let tied = inodes.tied_to(tie, &dataset);
-        let removals = tied.iter().filter_map(|id| inodes.loose.get(id));
-        let changes = std::iter::once(change).chain(removals.map(|loose| loose.change(unseen)));
+        let mut changes = vec![change];
+        for id in &tied {
+            changes.extend(inodes.loose.get_mut(id).map(|loose| loose.change(unseen)));
+        }
         Ok(Some(Push {
-            changes: changes.collect(),
+            changes,
             dataset,
             tied,
             attempt,
@@ -316,7 +308,7 @@ impl FileSystem {
             if as_sent {
                 unsent.base = landed.base;
             }
-            unsent.sent = None;
+            unsent.sent.clear();
             unsent.left = None;
             match unsent.queued {
                 Some(queued) if queued.generation > push.sent.generation => {
@@ -443,6 +435,13 @@ impl FileSystem {
         while self.unanswered.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+/// Adds a mark that is not there yet.
+pub(super) fn add(marks: &mut Vec<Mark>, mark: Mark) {
+    if !marks.contains(&mark) {
+        marks.push(mark);
     }
 }
 

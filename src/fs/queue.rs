@@ -14,12 +14,12 @@ use super::inode::{Ino, Inodes, ROOT, RecordId};
 use super::lookup::FileSystem;
 use super::name::{encode, encode_text};
 use super::node::{DatasetNode, NodeKind, RecordNode, Standing};
-use super::push::{Extent, lock_gate};
+use super::push::{Extent, add, lock_gate};
 use super::unsent::{InJournal, Unsent, UnsentKind};
 use crate::store::{
     self, Commit, Dataset, NewQueued, Queued, QueuedKind, Settled, Slot, Tie, shown_count,
 };
-use crate::sync::{Base, Change, Kind, Left, Shown, Ticket};
+use crate::sync::{Base, Change, Kind, Left, Mark, Shown, Ticket, Unseen};
 use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -40,7 +40,7 @@ pub(super) struct Loose {
     pub(super) kind: Kind,
     pub(super) base: Base,
     pub(super) modified: Timestamp,
-    pub(super) sent: Option<(Text, Timestamp)>,
+    pub(super) sent: Vec<Mark>,
     pub(super) left: Option<Left>,
     pub(super) slot: Slot,
     /// Where to ask what became of the last attempt, if it may have been made.
@@ -50,8 +50,9 @@ pub(super) struct Loose {
 }
 
 impl Loose {
-    pub(super) fn change(&self, unseen: crate::sync::Unseen) -> Change {
-        Change {
+    /// Returns what is sent of it, which may then have been made.
+    pub(super) fn change(&mut self, unseen: Unseen) -> Change {
+        let change = Change {
             key: self.key.clone(),
             base: self.base,
             kind: self.kind.clone(),
@@ -59,7 +60,11 @@ impl Loose {
             sent: self.sent.clone(),
             left: self.left.clone(),
             modified: self.modified,
+        };
+        if self.hides() {
+            add(&mut self.sent, Mark::new(None, self.modified));
         }
+        change
     }
 
     pub(super) fn hides(&self) -> bool {
@@ -86,6 +91,15 @@ enum Next {
 impl FileSystem {
     pub(super) fn is_async(&self) -> bool {
         self.commit == CommitMode::Async
+    }
+
+    /// Returns what a removal in the journal is based on, if one hides a record, and what may have
+    /// been sent of it.
+    pub(super) fn removed(&self, dataset: &Dataset, key: &RecordKey) -> Option<(Base, Vec<Mark>)> {
+        let inodes = self.inodes();
+        let removal = inodes.loose.get(&record_id(dataset, key));
+        let removal = removal.filter(|removal| removal.hides());
+        removal.map(|removal| (removal.base, removal.sent.clone()))
     }
 
     /// Returns whether the journal has something of a file.
@@ -213,10 +227,7 @@ impl FileSystem {
             base: shown_count(unsent.base),
             existed: record.dataset.exists(),
             modified: unsent.modified,
-            sent: unsent.sent.as_ref().and_then(|sent| {
-                let text = sent.text.as_ref()?;
-                Some((text.as_bytes().to_vec(), sent.modified))
-            }),
+            sent: unsent.sent.clone(),
         };
         Ok(Next::Note(Box::new(Note {
             dataset: record.dataset.clone(),
@@ -314,8 +325,8 @@ impl FileSystem {
     /// shows again.
     pub(super) async fn send_loose(&self, id: &RecordId, deadline: Instant) -> Result<(), Error> {
         let (dataset, ticket, slot) = {
-            let inodes = self.inodes();
-            let Some(loose) = inodes.loose.get(id) else {
+            let mut inodes = self.inodes();
+            let Some(loose) = inodes.loose.get_mut(id) else {
                 return Ok(());
             };
             let ticket = loose.attempt.unwrap_or_else(|| {
@@ -461,7 +472,7 @@ impl FileSystem {
             shown: change.base.map_or(Shown::Absent, Shown::Version),
         };
         let id = record_id(&dataset, &change.key);
-        let sent = change.sent.map(|(text, at)| (Text::from_bytes(text), at));
+        let sent = change.sent;
         let kind = match change.kind {
             QueuedKind::Whole => UnsentKind::Whole,
             QueuedKind::Append { from } => UnsentKind::Append { from },
@@ -503,7 +514,7 @@ impl FileSystem {
         unsent.dated = true;
         unsent.generation = 1;
         unsent.left = Some(change.existed);
-        unsent.sent = sent.and_then(|(text, at)| super::push::Sent::earlier(&text, at));
+        unsent.sent = sent;
         unsent.queued = Some(InJournal {
             slot,
             generation: 1,
@@ -550,7 +561,6 @@ impl FileSystem {
 
 /// Returns the row of a removal.
 pub(super) fn removal_row(dataset: &Dataset, change: &Change) -> NewQueued {
-    let sent = change.sent.as_ref();
     NewQueued {
         key: change.key.clone(),
         kind: QueuedKind::Remove,
@@ -558,7 +568,7 @@ pub(super) fn removal_row(dataset: &Dataset, change: &Change) -> NewQueued {
         base: shown_count(change.base),
         existed: dataset.exists(),
         modified: change.modified,
-        sent: sent.map(|(text, at)| (text.as_bytes().to_vec(), *at)),
+        sent: change.sent.clone(),
     }
 }
 

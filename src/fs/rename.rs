@@ -15,7 +15,7 @@ use super::unsent::UnsentKind;
 use crate::store::{
     Dataset, ErrorKind, Freshness, NewQueued, QueuedKind, Record, Settled, Tie, shown_count,
 };
-use crate::sync::{Base, Change, Kind, Landed, Unseen};
+use crate::sync::{Base, Change, Kind, Landed, Mark, Unseen};
 use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -42,6 +42,8 @@ struct Taken {
     is_sent: bool,
     /// Whether the value is the node's, not a newer version's.
     is_node: bool,
+    /// What may have been sent of it before.
+    sent: Vec<Mark>,
     _gates: [tokio::sync::OwnedMutexGuard<()>; 2],
 }
 
@@ -79,7 +81,7 @@ impl FileSystem {
                 base,
                 kind: Kind::Remove,
                 unseen: self.store.options().unseen,
-                sent: unsent.and_then(|unsent| unsent.sent.as_ref()?.evidence()),
+                sent: unsent.map_or_else(Vec::new, |unsent| unsent.sent.clone()),
                 left: None,
                 modified: SystemTime::now().into(),
             };
@@ -172,7 +174,9 @@ impl FileSystem {
         }
         let target_base = match &target {
             Some(target) => target.base,
-            None => self.removed_base(&dataset, &new_key).unwrap_or(absent),
+            None => self
+                .removed(&dataset, &new_key)
+                .map_or(absent, |(base, _)| base),
         };
         let unseen = match mode {
             // What came meanwhile is not to be replaced.
@@ -184,7 +188,12 @@ impl FileSystem {
             base: target_base,
             kind: Kind::Whole(source.value.clone()),
             unseen,
-            sent: None,
+            sent: match &target {
+                Some(target) => target.sent.clone(),
+                None => self
+                    .removed(&dataset, &new_key)
+                    .map_or_else(Vec::new, |(_, sent)| sent),
+            },
             left: None,
             modified: source.modified,
         }];
@@ -194,7 +203,7 @@ impl FileSystem {
                 base: source.base,
                 kind: Kind::Remove,
                 unseen: self.store.options().unseen,
-                sent: None,
+                sent: source.sent.clone(),
                 left: None,
                 modified: source.modified,
             });
@@ -258,7 +267,7 @@ impl FileSystem {
             base: shown_count(set.base),
             existed: dataset.exists(),
             modified: set.modified,
-            sent: None,
+            sent: set.sent.clone(),
         };
         let dropped = match removal {
             Some(_) => Vec::new(),
@@ -290,13 +299,7 @@ impl FileSystem {
         let id = record_id(dataset, &set.key);
         inodes.loose.remove(&id);
         if let Some(record) = inodes.record_mut(source.ino) {
-            record.take_name(
-                set.key,
-                set.base,
-                source.value.as_bytes(),
-                set.modified,
-                slot,
-            );
+            record.take_name(&set, source.value.as_bytes(), slot);
             if !source.is_node {
                 self.supersede(&mut inodes, source.ino);
             }
@@ -306,15 +309,6 @@ impl FileSystem {
         drop(inodes);
         self.wake_queue();
         Ok(())
-    }
-
-    /// Returns what a removal in the journal is based on, if one hides a record.
-    fn removed_base(&self, dataset: &Dataset, key: &RecordKey) -> Option<Base> {
-        let inodes = self.inodes();
-        let removal = inodes.loose.get(&record_id(dataset, key));
-        removal
-            .filter(|removal| removal.hides())
-            .map(|removal| removal.base)
     }
 
     async fn exchange(
@@ -329,7 +323,7 @@ impl FileSystem {
             base: to.base,
             kind: Kind::Whole(from.value.clone()),
             unseen: self.store.options().unseen,
-            sent: None,
+            sent: to.sent.clone(),
             left: None,
             modified: from.modified,
         };
@@ -421,7 +415,9 @@ impl FileSystem {
         let (id, looked_up) = (record.id(), record.base);
         let (_, mut modified) = record.shown_size_and_time();
         let is_sent = record.is_sent() || has_attempt(record);
-        let begun = record.unsent.as_ref().map(|unsent| unsent.base);
+        let unsent = record.unsent.as_ref();
+        let begun = unsent.map(|unsent| unsent.base);
+        let sent = unsent.map_or_else(Vec::new, |unsent| unsent.sent.clone());
         let mut is_node = true;
         let newer = listed
             .as_ref()
@@ -446,6 +442,7 @@ impl FileSystem {
             base,
             is_sent,
             is_node,
+            sent,
             _gates: [gate, ledger],
         })
     }

@@ -7,7 +7,7 @@ use super::file::record_of;
 use super::inode::{Ino, Inodes};
 use super::push::Sent;
 use crate::store::Slot;
-use crate::sync::{Base, Ticket};
+use crate::sync::{Base, Mark, Ticket};
 use crate::wire::names::MAX_VALUE_CHARS;
 use crate::wire::timestamp::Timestamp;
 
@@ -29,8 +29,8 @@ pub(super) struct Unsent {
     pub(super) refused: Option<(u64, String)>,
     /// Where to ask what became of the last attempt, if it may have been made.
     pub(super) attempt: Option<(Ticket, Sent)>,
-    /// What was sent last: the service may have it.
-    pub(super) sent: Option<Sent>,
+    /// What was sent since its base was: the service may have it.
+    pub(super) sent: Vec<Mark>,
     /// What the journal has of it.
     pub(super) queued: Option<InJournal>,
     /// Set if an earlier process left it: whether the service had the dataset then.
@@ -146,7 +146,7 @@ impl Unsent {
             generation: 0,
             refused: None,
             attempt: None,
-            sent: None,
+            sent: Vec::new(),
             queued: None,
             left: None,
         }

@@ -58,8 +58,7 @@ CREATE TABLE IF NOT EXISTS changes (
     base INTEGER,
     existed INTEGER NOT NULL,
     modified INTEGER NOT NULL,
-    sent BLOB,
-    sent_at INTEGER,
+    sent BLOB NOT NULL,
     UNIQUE (pool, identity, dataset, key)
 ) STRICT;
 ";

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -48,6 +50,46 @@ pub enum Unseen {
     Refuse,
 }
 
+/// What tells a version that was sent from here: its value, if it has one, and our own date to the
+/// millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    digest: Option<[u8; 32]>,
+    at: Timestamp,
+}
+
+impl Mark {
+    /// How long one is in bytes.
+    pub const LENGTH: usize = 1 + 32 + 8;
+
+    /// Returns the mark of a value, or of a tombstone.
+    pub fn new(value: Option<&[u8]>, at: Timestamp) -> Self {
+        Self {
+            digest: value.map(|value| Sha256::digest(value).into()),
+            at,
+        }
+    }
+
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[0] = u8::from(self.digest.is_some());
+        bytes[1..33].copy_from_slice(&self.digest.unwrap_or_default());
+        bytes[33..].copy_from_slice(&self.at.as_millis().to_be_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8; Self::LENGTH]) -> Self {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(&bytes[1..33]);
+        let mut at = [0; 8];
+        at.copy_from_slice(&bytes[33..]);
+        Self {
+            digest: (bytes[0] == 1).then_some(digest),
+            at: Timestamp::from_millis(i64::from_be_bytes(at)),
+        }
+    }
+}
+
 /// What an earlier process knew of a change it left. Such a change is never made over a version that
 /// is not its base, nor twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +107,8 @@ pub struct Change {
     pub base: Base,
     pub kind: Kind,
     pub unseen: Unseen,
-    /// A value of this file that may have been sent before, and its date: that version is ours too.
-    pub sent: Option<(Text, Timestamp)>,
+    /// What may have been sent of this file before: such a version is ours.
+    pub sent: Vec<Mark>,
     /// Set for a change that an earlier process left.
     pub left: Option<Left>,
     /// The mtime the file shows; it goes with the patch as its device date.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::change::{Change, Kind, Shown, Unseen};
+use super::change::{Change, Kind, Mark, Shown, Unseen};
 use super::remote::Remote;
 use crate::wire::fault::Fault;
 use crate::wire::names::MAX_VALUE_CHARS;
@@ -49,10 +49,12 @@ pub(super) fn is_current(change: &Change, remote: Option<&Remote>, life: u32) ->
 
 /// Returns whether the record is what was sent before of the same file.
 fn was_sent(change: &Change, remote: Option<&Remote>) -> bool {
-    let (Some((text, at)), Some(remote)) = (&change.sent, remote) else {
+    let Some(remote) = remote.filter(|_| !change.sent.is_empty()) else {
         return false;
     };
-    remote.value.as_ref() == Some(text) && remote.device_date == Some(*at)
+    let value = remote.value.as_ref().map(Text::as_bytes);
+    let theirs = remote.device_date.map(|at| Mark::new(value, at));
+    theirs.is_some_and(|theirs| change.sent.contains(&theirs))
 }
 
 /// Decides a change against the record as last listed; `None` if the service never had its key.
@@ -127,7 +129,7 @@ mod tests {
             base: Base { life: 0, shown },
             kind,
             unseen,
-            sent: None,
+            sent: Vec::new(),
             left: None,
             modified: Timestamp::from_millis(0),
         };
@@ -233,7 +235,7 @@ mod tests {
             },
             kind: Kind::Whole("x".into()),
             unseen: Unseen::Keep,
-            sent: None,
+            sent: Vec::new(),
             left: None,
             modified: Timestamp::from_millis(0),
         };
@@ -262,7 +264,10 @@ mod tests {
                 },
                 kind,
                 unseen: Unseen::Keep,
-                sent: Some(("sent".into(), Timestamp::from_millis(8))),
+                sent: vec![
+                    Mark::new(None, Timestamp::from_millis(5)),
+                    Mark::new(Some(b"sent"), Timestamp::from_millis(8)),
+                ],
                 left: Some(Left {
                     existed: true,
                     whole: "older".into(),

@@ -10,7 +10,7 @@ pub mod dataset;
 pub mod exchange;
 pub mod remote;
 
-pub use change::{Base, Change, Kind, Left, Shown, Ticket, Unseen};
+pub use change::{Base, Change, Kind, Left, Mark, Shown, Ticket, Unseen};
 pub use conflict::Refusal;
 pub use dataset::DatasetState;
 pub use exchange::{Landed, Listing, Outcome, Replaced, Step};

@@ -7,6 +7,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Journal, JournalError, NewParked, Place, park};
+use crate::sync::Mark;
 use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -36,8 +37,8 @@ pub struct NewQueued {
     /// Whether the service had the dataset.
     pub existed: bool,
     pub modified: Timestamp,
-    /// An older text of the same file that may have been sent, and its date.
-    pub sent: Option<(Vec<u8>, Timestamp)>,
+    /// What may have been sent of the same file before.
+    pub sent: Vec<Mark>,
 }
 
 /// Where a change stands in the journal.
@@ -126,7 +127,7 @@ impl Journal {
             }
             if let Some((id, base)) = rebased {
                 tx.execute(
-                    "UPDATE changes SET base = ?1, existed = 1, sent = NULL, sent_at = NULL
+                    "UPDATE changes SET base = ?1, existed = 1, sent = x''
                      WHERE id = ?2",
                     params![base, id],
                 )?;
@@ -156,7 +157,7 @@ impl Journal {
         let connection = self.connection();
         let mut query = connection.prepare(
             "SELECT id, place, tie, pool, identity, dataset, key, kind, appended_from, text, base,
-                existed, modified, sent, sent_at
+                existed, modified, sent
              FROM changes ORDER BY place, id",
         )?;
         let rows = query.query_map([], read)?;
@@ -200,10 +201,15 @@ fn put(tx: &Connection, place: Place<'_>, change: &NewQueued) -> rusqlite::Resul
         QueuedKind::Times => ("times", None),
         QueuedKind::Remove => ("remove", None),
     };
+    let sent: Vec<u8> = change
+        .sent
+        .iter()
+        .flat_map(|mark| mark.to_bytes())
+        .collect();
     tx.execute(
         "INSERT INTO changes (place, pool, identity, dataset, key, kind, appended_from, text, base,
-            existed, modified, sent, sent_at)
-         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            existed, modified, sent)
+         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             pool.as_str(),
             identity.as_str(),
@@ -215,8 +221,7 @@ fn put(tx: &Connection, place: Place<'_>, change: &NewQueued) -> rusqlite::Resul
             change.base,
             change.existed,
             change.modified.as_millis(),
-            change.sent.as_ref().map(|(text, _)| text),
-            change.sent.as_ref().map(|(_, at)| at.as_millis()),
+            sent,
         ],
     )?;
     let id = tx.last_insert_rowid();
@@ -246,10 +251,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Queued> {
         "remove" => QueuedKind::Remove,
         _ => QueuedKind::Whole,
     };
-    let sent = match (row.get::<_, Option<Vec<u8>>>(13)?, row.get(14)?) {
-        (Some(text), Some(at)) => Some((text, Timestamp::from_millis(at))),
-        _ => None,
-    };
+    let sent: Vec<u8> = row.get(13)?;
+    let (sent, _) = sent.as_chunks();
     Ok(Queued {
         pool: name(3)?.parse().map_err(|error| odd(3, error))?,
         identity: name(4)?.parse().map_err(|error| odd(4, error))?,
@@ -266,7 +269,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Queued> {
             base: row.get(10)?,
             existed: row.get(11)?,
             modified: Timestamp::from_millis(row.get(12)?),
-            sent,
+            sent: sent.iter().map(Mark::from_bytes).collect(),
         },
     })
 }
@@ -289,7 +292,7 @@ mod tests {
             base: Some(4),
             existed: true,
             modified: Timestamp::from_millis(7),
-            sent: None,
+            sent: Vec::new(),
         }
     }
 

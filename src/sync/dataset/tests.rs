@@ -67,7 +67,7 @@ fn a_token_is_used_for_one_push() {
             base,
             kind,
             unseen: Unseen::Refuse,
-            sent: None,
+            sent: Vec::new(),
             left: None,
             modified,
         }]);
@@ -94,7 +94,7 @@ fn a_group_nobody_waits_for_is_settled_when_its_update_was_not_sent() {
         key,
         kind: Kind::Whole("x".into()),
         unseen: Unseen::Refuse,
-        sent: None,
+        sent: Vec::new(),
         left: None,
         modified: Timestamp::from_millis(5),
     }]);
@@ -116,7 +116,7 @@ fn held_updates_let_listings_through() {
         key,
         kind: Kind::Remove,
         unseen: Unseen::Refuse,
-        sent: None,
+        sent: Vec::new(),
         left: None,
         modified: Timestamp::from_millis(5),
     }]);

@@ -218,12 +218,21 @@ fn check(bed: &Bed, options: &str, worlds: &[Mutex<BTreeMap<String, Allowed>>]) 
         let mut world = world.lock().unwrap();
         let name = format!("data{writer}");
         let parked = dataset(bed, &mounted, writer).join(".cognito/parked");
-        let parked: Vec<_> = fs::read_dir(parked)
+        let kept: Vec<_> = fs::read_dir(&parked)
             .into_iter()
             .flatten()
             .flatten()
             .collect();
-        assert!(parked.is_empty(), "{name}: {parked:?}");
+        let kept: Vec<_> = kept
+            .iter()
+            .map(|entry| (entry.file_name(), fs::read_to_string(entry.path())))
+            .collect();
+        assert!(
+            kept.is_empty(),
+            "{name}: {kept:?}\n{}\n{:?}",
+            fs::read_to_string(parked.with_file_name("records.json")).unwrap(),
+            world
+        );
         for (key, Allowed(values)) in world.iter_mut() {
             let found = bed.remote(&name, key).flatten();
             assert!(

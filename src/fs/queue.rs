@@ -472,7 +472,10 @@ impl FileSystem {
             shown: change.base.map_or(Shown::Absent, Shown::Version),
         };
         let id = record_id(&dataset, &change.key);
-        let sent = change.sent;
+        let mut sent = change.sent;
+        // The earlier process may have sent it, and not lived to see the answer.
+        let value = (change.kind != QueuedKind::Remove).then_some(change.text.as_slice());
+        add(&mut sent, Mark::new(value, change.modified));
         let kind = match change.kind {
             QueuedKind::Whole => UnsentKind::Whole,
             QueuedKind::Append { from } => UnsentKind::Append { from },

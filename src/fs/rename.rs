@@ -70,7 +70,7 @@ impl FileSystem {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, ino)?;
             let (id, looked_up) = (record.id(), record.base);
-            let sent = record.is_sent() || has_attempt(record);
+            let sent = may_be_sent(record);
             let begun = record.unsent.as_ref().map(|unsent| unsent.base);
             let base = begun.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
             let record = record_of(&mut inodes, ino)?;
@@ -414,7 +414,7 @@ impl FileSystem {
         let record = record_of(&mut inodes, ino)?;
         let (id, looked_up) = (record.id(), record.base);
         let (_, mut modified) = record.shown_size_and_time();
-        let is_sent = record.is_sent() || has_attempt(record);
+        let is_sent = may_be_sent(record);
         let unsent = record.unsent.as_ref();
         let begun = unsent.map(|unsent| unsent.base);
         let sent = unsent.map_or_else(Vec::new, |unsent| unsent.sent.clone());
@@ -500,9 +500,11 @@ fn drop_unless_open(inodes: &mut Inodes, ino: Ino) {
     }
 }
 
-fn has_attempt(record: &RecordNode) -> bool {
+/// Returns whether the service may have a file's record.
+fn may_be_sent(record: &RecordNode) -> bool {
     let unsent = record.unsent.as_ref();
-    unsent.is_some_and(|unsent| unsent.attempt.is_some())
+    let tried = unsent.is_some_and(|unsent| unsent.attempt.is_some() || !unsent.sent.is_empty());
+    record.is_sent() || tried
 }
 
 async fn commit(

@@ -6,6 +6,8 @@ use aws_sdk_cognitosync::error::SdkError;
 use aws_sdk_cognitosync::operation::list_datasets::{ListDatasetsError, ListDatasetsOutput};
 use aws_sdk_cognitosync::types::{Operation, RecordPatch};
 use cognitofs::server::faults::Faults;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::common::Served;
 use crate::local_service::{LocalService, client};
@@ -57,6 +59,27 @@ async fn a_reset_comes_before_or_after_the_change() {
         let local = start(&[rule]).await;
         assert!(!update(&local).await, "{rule}");
         assert_eq!(list(&local).await.unwrap().count(), count, "{rule}");
+    }
+}
+
+/// Not even its head.
+#[tokio::test]
+async fn a_reset_sends_nothing_of_an_answer() {
+    for (rule, begins) in [
+        ("reset-before", ""),
+        ("reset-after", ""),
+        ("latency=1ms", "HTTP/1.1 403 Forbidden\r\n"),
+    ] {
+        let local = start(&[rule]).await;
+        let mut stream = TcpStream::connect(local.address).await.unwrap();
+        let request = b"GET /identitypools HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        // A connection that is reset is an error here, and has said nothing either.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(begins), "{rule}: {answer}");
+        assert_eq!(answer.is_empty(), begins.is_empty(), "{rule}: {answer}");
     }
 }
 

@@ -311,6 +311,11 @@ async fn errors_have_the_documented_forms() {
                    "DeviceLastModifiedDate":"2014-10-10T20:47:37Z"}"#;
     let text = update(&local, date).await;
     assert_eq!((text.status, text.error()), (400, "SerializationException"));
+    let words = "class java.lang.String can not be converted to milliseconds since epoch";
+    assert!(text.body.contains(words), "{}", text.body);
+    // A list of an object's values is no object, wherever it stands.
+    let list = update(&local, r#"["replace","a","x",0,null]"#).await;
+    assert_eq!((list.status, list.error()), (400, "SerializationException"));
 
     let pool = format!("/identitypools/{}", local.pool);
     for (path, body, error) in [
@@ -325,6 +330,27 @@ async fn errors_have_the_documented_forms() {
         (
             "/configuration",
             r#"{"PushSync":5}"#,
+            "SerializationException",
+        ),
+        (
+            "/events",
+            r#"[{"SyncTrigger":""}]"#,
+            "SerializationException",
+        ),
+        (
+            "/configuration",
+            r#"{"CognitoStreams":["s"]}"#,
+            "SerializationException",
+        ),
+        (
+            "/configuration",
+            r#"{"PushSync":[]}"#,
+            "SerializationException",
+        ),
+        ("/configuration", "[]", "SerializationException"),
+        (
+            "/identity/us-east-1:00/device",
+            r#"["GCM","t"]"#,
             "SerializationException",
         ),
         ("/configuration", "", "SerializationException"),

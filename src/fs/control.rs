@@ -18,13 +18,15 @@ use crate::store::{Dataset, Document, Identity, Parked};
 use crate::wire::names::PoolId;
 
 /// The longest text that can be written, in bytes: the service's configurations are far shorter.
-const MAX_BYTES: usize = 1024 * 1024;
+const MAX_BYTES: usize = 1_048_575;
 
 /// The directory of kept versions.
 const PARKED: &str = "parked";
 
 /// Why nothing can be made, renamed or removed in a `.cognito` directory.
 pub(super) const FIXED: Error = Error::Forbidden("the files in .cognito are fixed");
+
+const READ_ONLY: Error = Error::Forbidden("this file can be read only");
 
 /// A file under `.cognito`.
 #[derive(Clone, Debug)]
@@ -179,6 +181,8 @@ struct OpenControl {
     append: bool,
     /// Whether something was written since: a truncation alone is only the beginning of a write.
     written: bool,
+    /// Whether a part of what was written did not fit: the rest must not be taken for the whole.
+    cut_short: bool,
 }
 
 /// Open files under `.cognito`, by handle.
@@ -208,7 +212,7 @@ impl OpenControls {
     }
 
     /// # Errors
-    /// [`Error::TooBig`] over 1 MiB.
+    /// [`Error::TooBig`] over 1,048,575 bytes.
     pub(super) fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<(), Error> {
         self.with(handle, |open| {
             let offset = match open.append {
@@ -217,6 +221,7 @@ impl OpenControls {
             };
             let end = offset.saturating_add(data.len());
             if end > MAX_BYTES {
+                open.cut_short = true;
                 return Err(Error::TooBig);
             }
             if end > open.text.len() {
@@ -237,13 +242,23 @@ impl OpenControls {
             }
             open.text.resize(size, 0);
             open.written |= size > 0;
+            open.cut_short &= size > 0;
             Ok(())
         })
     }
 
-    /// Closes a handle; returns whether it was one of these.
-    pub(super) fn release(&self, handle: u64) -> bool {
-        self.lock().remove(&handle).is_some()
+    /// Closes a handle; returns none if it was not one of these.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a file that was emptied, and then nothing was written: no flush can
+    /// know that nothing will be.
+    pub(super) fn release(&self, handle: u64) -> Option<Result<(), Error>> {
+        let open = self.lock().remove(&handle)?;
+        let emptied = open.text.is_empty() && !open.shown.is_empty();
+        Some(match emptied && !open.written {
+            true => Err(Error::Invalid("nothing was written, so nothing is changed")),
+            false => Ok(()),
+        })
     }
 }
 
@@ -267,7 +282,7 @@ impl FileSystem {
         deadline: Instant,
     ) -> Result<Opened, Error> {
         if flags.write && !file.is_settable() {
-            return Err(Error::Forbidden("this file can be read only"));
+            return Err(READ_ONLY);
         }
         let shown: Arc<[u8]> = match &file {
             ControlFile::Document(document) => {
@@ -292,6 +307,7 @@ impl FileSystem {
             text,
             append: flags.append,
             written: false,
+            cut_short: false,
         };
         self.controls.lock().insert(handle, open);
         Ok(Opened {
@@ -299,6 +315,23 @@ impl FileSystem {
             writable: flags.write,
             direct: true,
         })
+    }
+
+    /// Cuts or extends a file under `.cognito`; what was not opened to be written has no text.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] or [`Error::Invalid`] for one that is not open.
+    pub(super) fn truncate_control(
+        &self,
+        file: &ControlFile,
+        size: u64,
+        handle: Option<u64>,
+    ) -> Result<(), Error> {
+        match handle {
+            Some(handle) => self.controls.truncate(handle, size),
+            None if file.is_settable() => Err(Error::Invalid("it is cut by who has it open only")),
+            None => Err(READ_ONLY),
+        }
     }
 
     /// Applies what was written to a file under `.cognito`.
@@ -309,13 +342,16 @@ impl FileSystem {
         let (file, shown, text) = {
             let controls = self.controls.lock();
             let open = controls.get(&handle).ok_or(Error::BadHandle)?;
+            if open.cut_short {
+                return Err(Error::TooBig);
+            }
             if !open.written {
                 return Ok(());
             }
             (open.file.clone(), open.shown.clone(), open.text.clone())
         };
         let ControlFile::Document(document) = file else {
-            return Err(Error::Forbidden("this file can be read only"));
+            return Err(READ_ONLY);
         };
         let before = std::str::from_utf8(&shown).map_err(|_| Error::NotText)?;
         let after = std::str::from_utf8(&text).map_err(|_| Error::NotText)?;

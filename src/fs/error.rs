@@ -33,7 +33,7 @@ pub enum Error {
     NotText,
     #[error("the value is not Unicode text")]
     Unreadable,
-    #[error("a value has at most 1,048,575 characters")]
+    #[error("more than 1,048,575 characters")]
     TooBig,
     /// The version that was opened is not the current one any more.
     #[error("changed elsewhere since it was looked up")]

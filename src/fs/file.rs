@@ -333,8 +333,8 @@ impl FileSystem {
     /// # Errors
     /// Why something was parked. Nobody but the log hears of it.
     pub async fn release(&self, handle: u64) -> Result<(), Error> {
-        if self.controls.release(handle) {
-            return Ok(());
+        if let Some(released) = self.controls.release(handle) {
+            return released;
         }
         let Some(file) = self.lock_files().remove(&handle) else {
             return Ok(());
@@ -386,9 +386,9 @@ impl FileSystem {
     /// flush, else it is sent at once. Mode and owner are not stored, and asking is no error.
     pub async fn setattr(&self, ino: Ino, wanted: SetAttr) -> Result<Attr, Error> {
         let is_record = self.inodes().record(ino).is_some();
-        if self.inodes().is_control(ino) {
-            if let (Some(size), Some(handle)) = (wanted.size, wanted.handle) {
-                self.controls.truncate(handle, size)?;
+        if let Some(file) = self.control_file(ino) {
+            if let Some(size) = wanted.size {
+                self.truncate_control(&file, size, wanted.handle)?;
             }
         } else if is_record && (wanted.size.is_some() || wanted.modified.is_some()) {
             self.set_record(ino, wanted).await?;

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -160,10 +160,10 @@ async fn answer(State(mut served): State<Served>, request: Request) -> Response 
     }
     let after = match plan.trouble {
         Some(Trouble::Refuse(fault)) => return Exchange::failed(is_rpc, fault).finish(started),
-        Some(Trouble::ResetBefore) => return broken(Bytes::new()),
+        Some(Trouble::ResetBefore) => return reset(),
         Some(Trouble::Hang) => {
             served.wait(Duration::MAX).await;
-            return broken(Bytes::new());
+            return reset();
         }
         after => after,
     };
@@ -177,8 +177,8 @@ async fn answer(State(mut served): State<Served>, request: Request) -> Response 
         served.go_on();
     }
     match (after, &exchange.answer) {
-        (Some(Trouble::ResetAfter), _) => broken(Bytes::new()),
-        (Some(Trouble::Torn), Ok(body)) => broken(Bytes::copy_from_slice(&body[..body.len() / 2])),
+        (Some(Trouble::ResetAfter), _) => reset(),
+        (Some(Trouble::Torn), Ok(body)) => torn(Bytes::copy_from_slice(&body[..body.len() / 2])),
         _ => exchange.finish(started),
     }
 }
@@ -201,21 +201,26 @@ fn identity_target(parts: &Parts) -> Option<&HeaderValue> {
     target.filter(|_| parts.method == "POST" && parts.uri.path() == "/")
 }
 
+/// Returns an answer of which nothing is sent: its body fails before its head is, and the
+/// connection is closed.
+fn reset() -> Response {
+    let failed = stream::once(async { Err::<Bytes, _>(asked_for()) });
+    Response::new(Body::from_stream(failed))
+}
+
 /// Returns an answer that breaks off after its first bytes, which closes the connection.
-fn broken(begun: Bytes) -> Response {
-    let broken = || io::Error::other("a fault that was asked for");
-    let body = futures_util::stream::unfold(Some(begun), move |begun| async move {
-        match begun {
-            Some(begun) if !begun.is_empty() => Some((Ok(begun), Some(Bytes::new()))),
-            Some(_) => {
-                // So that what is written before it is sent.
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                Some((Err(broken()), None))
-            }
-            None => None,
-        }
+fn torn(begun: Bytes) -> Response {
+    let begun = stream::once(async { Ok(begun) });
+    let end = stream::once(async {
+        // So that what is written before it is sent.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Err(asked_for())
     });
-    Response::new(Body::from_stream(body))
+    Response::new(Body::from_stream(begun.chain(end)))
+}
+
+fn asked_for() -> io::Error {
+    io::Error::other("a fault that was asked for")
 }
 
 /// Reads a body of at most [`MAX_BODY`].

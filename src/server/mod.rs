@@ -18,7 +18,7 @@
 //! - Tombstones count neither as records nor as stored bytes.
 //! - `LastModifiedBy` is the DeviceId if one was sent, else the identity id of a user, or the
 //!   account id of a developer.
-//! - An empty value is a value. An update without patches changes nothing and uses no token up; so
+//! - An empty value is a value. An update without patches changes nothing and uses no token up; nor
 //!   does a refused one.
 //! - A pool exists in the region its id names and nowhere else.
 //! - Logins are not checked with their providers, they only tell users apart; there are no IAM

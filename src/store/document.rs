@@ -1,8 +1,8 @@
 //! Documents about a pool, an identity or a dataset: the service's answers as JSON text, and two of
 //! them to be set.
 //!
-//! A document is an operation's answer with the API's own field names, sorted, and dates in
-//! ISO 8601; what the answer lacks is left out. Invariant: a document is set only when every word
+//! A document is an operation's answer with the API's own field names, always in the same order, and
+//! dates in ISO 8601; what the answer lacks is left out. Invariant: a document is set only when every word
 //! of it was understood.
 
 use std::collections::BTreeMap;
@@ -67,6 +67,8 @@ enum Refused {
     Json(#[source] serde_json::Error),
     #[error("it is not what this file holds")]
     Shape(#[from] serde_json::Error),
+    #[error("it is not what this file holds: expected an object")]
+    NotAnObject,
     #[error("{0}: there is no such field, or it has another form")]
     Unknown(String),
     #[error("IdentityPoolId: expected {0}, the pool this file belongs to")]
@@ -252,6 +254,10 @@ fn events(shown: &Value, written: &Value) -> Result<SetCognitoEventsBody, Refuse
 
 /// Reads a document, and makes sure that nothing in it was passed over.
 fn understood<T: serde::de::DeserializeOwned + Serialize>(written: &Value) -> Result<T, Refused> {
+    // A sequence of its fields would do for a struct.
+    if !written.is_object() {
+        return Err(Refused::NotAnObject);
+    }
     let read: T = serde_json::from_value(written.clone())?;
     let back = serde_json::to_value(&read)?;
     match passed_over("", &without_nulls(written.clone()), &back) {

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::names::PoolId;
-use super::operation::{Operation, Request, names_one_pool, nullable, parse_body, parse_name};
+use super::operation::{
+    Operation, Request, names_one_pool, nullable, optional_object, parse_body, parse_name,
+};
 
 names_one_pool! {
     GetIdentityPoolConfiguration "GET" ["configuration"] true -> IdentityPoolConfiguration
@@ -23,9 +25,15 @@ pub struct SetIdentityPoolConfiguration {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct IdentityPoolOptions {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub push_sync: Option<PushSync>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub cognito_streams: Option<CognitoStreams>,
 }
 

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use serde_json::value::RawValue;
 
 use super::bulk_publish::{BulkPublish, GetBulkPublishDetails};
 use super::configuration::{GetIdentityPoolConfiguration, SetIdentityPoolConfiguration};
@@ -313,17 +314,53 @@ pub(super) fn both<A, B>(
 /// `SerializationException` for what is not JSON or not of the operation's types,
 /// `InvalidParameterException` for a field that is missing, null or beyond a limit of the model.
 pub(super) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    serde_json::from_slice(body).map_err(|error| {
-        let text = error.to_string();
-        let limits = ["missing field", "unknown variant", "invalid type: null"];
-        if text.starts_with(VALIDATION_PREFIX) {
-            Fault::invalid(&text)
-        } else if error.is_data() && limits.iter().any(|limit| text.starts_with(limit)) {
-            Fault::validation(&text)
-        } else {
-            Fault::new(Code::Serialization, text)
-        }
-    })
+    serde_json::from_slice::<&RawValue>(body)
+        .and_then(object)
+        .map_err(|error| {
+            let text = error.to_string();
+            let limits = ["missing field", "unknown variant", "invalid type: null"];
+            if text.starts_with(VALIDATION_PREFIX) {
+                Fault::invalid(&text)
+            } else if error.is_data() && limits.iter().any(|limit| text.starts_with(limit)) {
+                Fault::validation(&text)
+            } else {
+                Fault::new(Code::Serialization, text)
+            }
+        })
+}
+
+/// Reads an object: a list of the fields' values, which serde takes for a struct too, is none.
+fn object<T: DeserializeOwned>(json: &RawValue) -> serde_json::Result<T> {
+    match json.get().starts_with('[') {
+        true => Err(serde_json::Error::custom(
+            "invalid type: a list, expected an object",
+        )),
+        false => serde_json::from_str(json.get()),
+    }
+}
+
+/// Reads a field that is a list of objects; null is an empty one.
+pub(super) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let objects: Vec<Box<RawValue>> = nullable(deserializer)?;
+    let objects = objects.iter().map(|json| object(json));
+    objects.collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+/// Reads a field that is an object or null.
+pub(super) fn optional_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let json: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
+    let json = json.filter(|json| json.get() != "null");
+    json.map(|json| object(&json))
+        .transpose()
+        .map_err(D::Error::custom)
 }
 
 /// Defines operations whose request is the pool's id and nothing else.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::datasets::{dataset_path, parse_dataset};
 use super::fault::Fault;
 use super::names::{DatasetName, DeviceId, IdentityId, MAX_VALUE_CHARS, PoolId, RecordKey};
-use super::operation::{Operation, Query, Request, nullable, parse_body};
+use super::operation::{Operation, Query, Request, nullable, objects, parse_body};
 use super::text::Text;
 use super::timestamp::{Timestamp, exponent};
 
@@ -136,6 +136,8 @@ fn one_by_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>,
 }
 
 /// <https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_UpdateRecords.html>
+///
+/// It has no `ClientContext`: the API calls it not implemented.
 #[derive(Clone, Debug)]
 pub struct UpdateRecords {
     pub pool: PoolId,
@@ -150,7 +152,7 @@ pub struct UpdateRecords {
 pub struct UpdateRecordsBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "objects")]
     pub record_patches: Vec<RecordPatch>,
     /// From the last ListRecords of this dataset; good for one push.
     #[serde(default, skip_serializing_if = "Option::is_none")]

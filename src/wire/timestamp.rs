@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::de::{Deserialize, Deserializer};
+use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Error, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+const TEXT: &str = "class java.lang.String can not be converted to milliseconds since epoch";
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,7 +49,34 @@ impl From<Timestamp> for SystemTime {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seconds = f64::deserialize(deserializer)?;
+        struct Seconds;
+
+        impl de::Visitor<'_> for Seconds {
+            type Value = f64;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("epoch seconds")
+            }
+
+            fn visit_f64<E>(self, seconds: f64) -> Result<f64, E> {
+                Ok(seconds)
+            }
+
+            fn visit_i64<E>(self, seconds: i64) -> Result<f64, E> {
+                Ok(seconds as f64)
+            }
+
+            fn visit_u64<E>(self, seconds: u64) -> Result<f64, E> {
+                Ok(seconds as f64)
+            }
+
+            /// In the service's own words: <https://github.com/aws/aws-sdk-php/issues/373>
+            fn visit_str<E: de::Error>(self, _text: &str) -> Result<f64, E> {
+                Err(E::custom(TEXT))
+            }
+        }
+
+        let seconds = deserializer.deserialize_any(Seconds)?;
         Ok(Self((seconds * 1000.0).round() as i64))
     }
 }

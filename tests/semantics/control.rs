@@ -276,7 +276,7 @@ fn control_what_is_refused_changes_nothing_and_says_why() {
     for (text, why) in [
         ("", ""),
         ("{", "not valid JSON"),
-        ("[1]", "not what this file holds"),
+        ("[]", "not what this file holds: expected an object"),
         (
             "{\"CognitoStreams\": [\"changes\"]}",
             "CognitoStreams: there is no such field, or it has",
@@ -331,6 +331,42 @@ fn control_what_is_refused_changes_nothing_and_says_why() {
         errno(write(events.clone(), &"x".repeat(1024 * 1024 + 1))),
         libc::EFBIG
     );
+}
+
+#[test]
+fn control_a_text_that_does_not_fit_is_not_taken_in_part() {
+    use std::io::Write;
+    let control = Control::new();
+    let events = control.pool().join("events.json");
+    let trigger = "{\"Events\": {\"SyncTrigger\": \"http://127.0.0.1:1/\"}}";
+    let mut file = File::options().write(true).open(&events).unwrap();
+    file.write_all(trigger.as_bytes()).unwrap();
+    let more = file.write_all(&[b' '; 1024 * 1024]);
+    assert_eq!(errno(more), libc::EFBIG);
+    assert_eq!(errno(close(file)), libc::EFBIG);
+    assert_eq!(json(events), serde_json::json!({"Events": {}}));
+}
+
+#[test]
+fn control_a_file_that_is_only_emptied_stays_as_it_was_and_says_so() {
+    let control = Control::new();
+    let configuration = control.pool().join("configuration.json");
+    write(configuration.clone(), &format!("{{{STREAM}}}")).unwrap();
+    let before = fs::read_to_string(&configuration).unwrap();
+    run(&control.pool(), ": > configuration.json");
+    let begun = std::time::Instant::now();
+    // The kernel releases a file after close has returned.
+    while !control.errors().contains("nothing was written") {
+        assert!(begun.elapsed().as_secs() < 10, "{}", control.errors());
+    }
+    let cut = nix::unistd::truncate(&configuration, 0);
+    assert_eq!(cut, Err(nix::errno::Errno::EINVAL));
+    let usage = control.pool().join("usage.json");
+    assert_eq!(
+        nix::unistd::truncate(&usage, 0),
+        Err(nix::errno::Errno::EACCES)
+    );
+    assert_eq!(fs::read_to_string(&configuration).unwrap(), before);
 }
 
 #[test]

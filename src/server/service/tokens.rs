@@ -49,8 +49,9 @@ impl SessionTokens {
 
     /// Makes a token.
     pub(super) fn issue(&self, bound: Bound<'_>, now: Timestamp) -> Result<String, StorageError> {
-        let mut token = random::bytes::<NONCE>()?.to_vec();
-        token.extend(after(now, self.life).as_millis().to_be_bytes());
+        // The time is first: a token that begins with a dash is an option to the AWS CLI.
+        let mut token = after(now, self.life).as_millis().to_be_bytes().to_vec();
+        token.extend(random::bytes::<NONCE>()?);
         let signature = self.mac(bound, &token).finalize().into_bytes();
         token.extend(signature);
         Ok(URL_SAFE_NO_PAD.encode(token))
@@ -71,8 +72,8 @@ impl SessionTokens {
         self.mac(bound, payload)
             .verify_slice(signature)
             .map_err(|_| not_valid())?;
-        let (nonce, expires) = payload.split_first_chunk().ok_or_else(not_valid)?;
-        let expires = expires.first_chunk().ok_or_else(not_valid)?;
+        let (expires, nonce) = payload.split_first_chunk().ok_or_else(not_valid)?;
+        let nonce = nonce.first_chunk().ok_or_else(not_valid)?;
         let expires = Timestamp::from_millis(i64::from_be_bytes(*expires));
         if now >= expires {
             return Err(not_valid());
@@ -120,6 +121,20 @@ fn not_valid() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_token_looks_like_an_option() {
+        let pool = "us-east-1:ab".parse().unwrap();
+        let identity = "us-east-1:cd".parse().unwrap();
+        let dataset = "settings".parse().unwrap();
+        let bound = Bound(&pool, &identity, &dataset);
+        let tokens = SessionTokens::new(b"secret", Duration::from_secs(1));
+        let now = Timestamp::from_millis(1_795_454_123_321);
+        for _ in 0..1000 {
+            let token = tokens.issue(bound, now).unwrap();
+            assert!(!token.starts_with('-'), "{token}");
+        }
+    }
 
     #[test]
     fn a_token_is_of_one_dataset_and_one_secret() {

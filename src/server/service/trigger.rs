@@ -74,8 +74,8 @@ struct EventRecord {
 }
 
 /// An answer's records; null is a removal too. Keys may hold unpaired surrogates, which no map of
-/// JSON's own has.
-struct EventRecords(Vec<(Text, Option<EventRecord>)>);
+/// JSON's own has. Of a key that is there twice the last counts, as in any JSON.
+struct EventRecords(BTreeMap<Text, Option<EventRecord>>);
 
 impl<'de> Deserialize<'de> for EventRecords {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -89,15 +89,15 @@ impl<'de> Deserialize<'de> for EventRecords {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventRecords, A::Error> {
-                let mut records: Vec<(Text, Option<EventRecord>)> = Vec::new();
+                let mut records = BTreeMap::new();
                 while let Some((key, record)) = map.next_entry()? {
-                    records.push((key, record));
+                    records.insert(key, record);
                 }
                 Ok(EventRecords(records))
             }
 
             fn visit_unit<E: de::Error>(self) -> Result<EventRecords, E> {
-                Ok(EventRecords(Vec::new()))
+                Ok(EventRecords(BTreeMap::new()))
             }
         }
 

@@ -115,6 +115,18 @@ fn a_function_changes_removes_adds_and_ignores() {
 }
 
 #[test]
+fn the_last_of_two_records_of_a_key_counts() {
+    let world = World::new();
+    install(&world, |_| {
+        let twice = r#"{"datasetRecords":{"a":{"newValue":"1"},"a":{"newValue":"2"}}}"#;
+        response(200, twice.as_bytes())
+    });
+    let updated = push(&world, &[replace("a", "0", 0)]).unwrap();
+    assert_eq!(updated.records.len(), 1);
+    assert_eq!(values(&world), [("a".to_owned(), "2".to_owned())]);
+}
+
+#[test]
 fn an_answer_that_is_none_changes_nothing() {
     for (status, body, code) in [
         (200, "", Code::InvalidLambdaFunctionOutput),

@@ -17,6 +17,7 @@ mod node;
 mod parked;
 mod push;
 mod rename;
+mod stats;
 mod unsent;
 
 pub use attr::{Attr, AttrOptions, FileType, SetAttr, SpaceUsage};

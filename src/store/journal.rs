@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 pub(super) use parked::NewParked;
-pub use parked::{Parked, Side};
+pub use parked::{Parked, Side, Whereabouts};
 
 /// `cogj`, in the file's header.
 const APPLICATION_ID: i64 = 0x636f_676a;
@@ -31,6 +31,7 @@ CREATE TABLE parked (
     key BLOB NOT NULL,
     side TEXT NOT NULL,
     sync_count INTEGER NOT NULL,
+    number INTEGER NOT NULL,
     text BLOB NOT NULL,
     modified INTEGER NOT NULL,
     reason TEXT NOT NULL,

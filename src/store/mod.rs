@@ -10,6 +10,7 @@ mod error;
 mod identity;
 mod journal;
 mod kept;
+mod stats;
 mod waiters;
 
 pub use cache::{Page, Store, StoreOptions};
@@ -17,6 +18,7 @@ pub use dataset::{Dataset, Freshness, Record};
 pub use document::Document;
 pub use error::{Error, ErrorKind};
 pub use identity::{DatasetEntry, Identity};
-pub use journal::{Journal, JournalError, Parked, Side};
+pub use journal::{Journal, JournalError, Parked, Side, Whereabouts};
 pub use kept::NewlyParked;
+pub use stats::{CacheStats, Stats};
 pub use waiters::Commit;

@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error, Serialize, Serializer};
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::FormatItem;
+use time::macros::format_description;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +22,17 @@ impl Timestamp {
     /// Returns milliseconds since the epoch.
     pub fn as_millis(self) -> i64 {
         self.0
+    }
+
+    /// Writes it as ISO 8601 has it, in UTC, with milliseconds.
+    pub fn iso8601(self) -> String {
+        const FORM: &[FormatItem<'_>] = format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok();
+        let written = time.and_then(|time| time.format(FORM).ok());
+        // A date beyond year 9999 is shown as it came.
+        written.unwrap_or_else(|| self.0.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::mount::MountError;
 
+mod about;
 pub mod args;
 mod connection;
 mod daemon;

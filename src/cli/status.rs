@@ -98,9 +98,11 @@ fn all() -> Result<Vec<Report>, Failure> {
         };
         match (place.mount, place.state) {
             (_, State::Refused(Errno::EACCES)) => {}
-            (Some(mount), state) if mount.is_cognitofs() => {
-                reports.push(report(&path, &mount, state)?);
-            }
+            (Some(mount), state) if mount.is_cognitofs() => match report(&path, &mount, state) {
+                Ok(report) => reports.push(report),
+                Err(_) if os::topmost(&path).is_ok_and(|on_top| on_top != Some(mount.clone())) => {}
+                Err(_) => reports.push(report(&path, &mount, State::Silent)?),
+            },
             _ => {}
         }
     }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::errno::errno;
 use super::error::Error;
+use super::failures::Failure;
 use super::file::record_of;
 use super::inode::{Ino, Inodes};
 use super::lookup::FileSystem;
@@ -250,7 +252,15 @@ impl FileSystem {
         for ino in closed {
             let sent = self.push(ino, Extent::Closed, self.deadline()).await;
             if let Err(error) = &sent {
-                tracing::error!(%error, path = self.path(ino, None), "not sent");
+                let path = self.path(ino, None);
+                tracing::error!(%error, path, "not sent");
+                self.note_failure(Failure {
+                    at: SystemTime::now(),
+                    operation: "fsync",
+                    path,
+                    errno: errno(error),
+                    reason: error.with_causes(),
+                });
             }
             first = first.and(sent);
         }

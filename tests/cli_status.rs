@@ -405,6 +405,31 @@ fn parked_finds_records_by_any_name() {
 }
 
 #[test]
+fn parked_works_wherever_the_root_lies() {
+    for depth in 0..4 {
+        let bed = Bed::new();
+        bed.change("data", &[("k", Some("shown"))]);
+        let place = [bed.pool.as_str(), bed.identity.as_str(), "data"];
+        let mounted = match depth {
+            0 => bed.mount("ttl=60s"),
+            _ => bed.mount(&format!("ttl=60s,root={}", place[..depth].join("/"))),
+        };
+        let below = place[depth..].join("/");
+        let dataset = mounted.path.join(&below);
+        run(&dataset, "cat k");
+        bed.change("data", &[("k", Some("theirs"))]);
+        run(&dataset, "echo ours > k");
+        assert_eq!(control(&mounted, "parked.json")[0]["dataset"], below);
+        let list = cognitofs(&bed, &["parked"], Some(&mounted.path));
+        assert!(list.out.contains("\nk@2.remote "), "{}", list.out);
+        let keep = cognitofs(&bed, &["parked", "keep"], Some(&dataset.join("k")));
+        assert_eq!((keep.code, keep.error.as_str()), (0, ""));
+        let remote = bed.remote("data", "k").flatten();
+        assert_eq!(remote.as_deref(), Some("theirs"));
+    }
+}
+
+#[test]
 fn parked_names_stay_when_another_goes() {
     let bed = Bed::new();
     bed.change("data", &[("k", Some("0123456789"))]);

@@ -19,7 +19,7 @@ use signal_hook::iterator::{Handle, Signals};
 pub mod os;
 mod point;
 
-pub use point::{MountPoint, Place, State};
+pub use point::{MountPoint, Place, State, patiently};
 
 /// How long a detached mount that nobody uses may take to end, so that its last releases have
 /// arrived before what is left is sent.

@@ -361,6 +361,7 @@ proptest! {
                             kind,
                             unseen,
                             sent: Vec::new(),
+                            whole: None,
                             left: None,
                             modified: Timestamp::from_millis(1_000_000 + second as i64),
                         };
@@ -435,6 +436,7 @@ fn s10_one_bad_record_in_a_batch_fails_alone() {
             kind,
             unseen: Unseen::Refuse,
             sent: Vec::new(),
+            whole: None,
             left: None,
             modified,
         }])
@@ -464,6 +466,7 @@ fn s18_an_abandoned_change_is_recognised_and_never_repeated() {
             kind: Kind::Whole("x".into()),
             unseen: Unseen::Refuse,
             sent: Vec::new(),
+            whole: None,
             left: None,
             modified: Timestamp::from_millis(0),
         }]);
@@ -509,6 +512,7 @@ fn s03_a_deletion_that_no_flag_tells_of_is_noticed() {
         kind: Kind::Whole("x".into()),
         unseen: Unseen::Refuse,
         sent: Vec::new(),
+        whole: None,
         left: None,
         modified: Timestamp::from_millis(0),
     }]);
@@ -541,6 +545,7 @@ fn s18_a_removal_made_by_others_is_no_proof() {
             kind,
             unseen: Unseen::Refuse,
             sent: Vec::new(),
+            whole: None,
             left: None,
             modified,
         }

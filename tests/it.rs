@@ -6,6 +6,7 @@ mod local_service;
 
 mod cli;
 mod cli_publish;
+mod cli_status;
 mod cli_users;
 mod conformance;
 mod crash;

@@ -29,6 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync::Change",
             "sync::Kind",
             "sync::Landed",
+            "sync::Left",
+            "sync::Mark",
             "sync::Remote",
             "sync::Shown",
             "sync::Ticket",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::calls::{Calls, Exchanged};
 use super::credentials::CredentialsSource;
 use super::endpoint::Endpoints;
 use super::error::Error;
@@ -31,6 +32,7 @@ pub struct Client {
     transport: Arc<Transport>,
     sync: Arc<Reachability>,
     identity: Arc<Reachability>,
+    calls: Arc<Calls>,
 }
 
 impl Client {
@@ -43,7 +45,21 @@ impl Client {
             transport: Arc::new(Transport::new()?),
             sync: Arc::default(),
             identity: Arc::default(),
+            calls: Arc::default(),
         })
+    }
+
+    /// Has its calls counted together with another client's.
+    pub fn counted_with(self, other: &Arc<Calls>) -> Self {
+        Self {
+            calls: other.clone(),
+            ..self
+        }
+    }
+
+    /// Returns the count of the calls made.
+    pub fn calls(&self) -> &Arc<Calls> {
+        &self.calls
     }
 
     /// Returns the region that is called.
@@ -85,7 +101,11 @@ impl Client {
         }
         let mut attempt = 0;
         loop {
-            let error = match self.attempt::<O>(&request, deadline).await {
+            let mut exchanged = Exchanged::default();
+            let answered = self.attempt::<O>(&request, &mut exchanged, deadline).await;
+            let error = answered.as_ref().err().map(|(error, _)| error);
+            self.calls.note(O::NAME, attempt > 0, exchanged, error);
+            let error = match answered {
                 Ok(answer) => return Ok(answer),
                 Err((error, retry_after)) => {
                     attempt += 1;
@@ -110,23 +130,24 @@ impl Client {
     async fn attempt<O: Operation>(
         &self,
         request: &Request,
+        exchanged: &mut Exchanged,
         deadline: Instant,
     ) -> Result<O::Answer, (Error, Option<Duration>)> {
-        let started = Instant::now();
         let fail = |error| (error, None);
         let outgoing = self
             .prepare(request, O::UNSIGNED, deadline)
             .await
             .map_err(fail)?;
-        let incoming = self
-            .transport
-            .send(outgoing, deadline)
-            .await
-            .map_err(fail)?;
+        let started = Instant::now();
+        exchanged.sent = outgoing.body.len() as u64;
+        let incoming = self.transport.send(outgoing, deadline).await;
+        exchanged.took = started.elapsed();
+        let incoming = incoming.map_err(fail)?;
+        exchanged.received = incoming.body.len() as u64;
         tracing::debug!(
             operation = O::NAME,
             status = incoming.status,
-            milliseconds = started.elapsed().as_millis() as u64,
+            milliseconds = exchanged.took.as_millis() as u64,
             "called"
         );
         if incoming.status == 200 {

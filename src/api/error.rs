@@ -44,6 +44,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the service's code, or a word for what was wrong on the way.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Fault(fault) => fault.code.name(),
+            Self::TimedOut { .. } => "timed_out",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Broken { .. } => "broken",
+            Self::Garbled { .. } => "garbled",
+            Self::NoCredentials { .. } => "no_credentials",
+            Self::Unsayable(_) => "unsayable",
+        }
+    }
+
+    /// Returns whether the service asks to slow down.
+    pub fn is_throttle(&self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.is_throttle())
+    }
+
     /// Returns whether the service may have carried the request out all the same.
     pub fn is_unsure(&self) -> bool {
         match self {

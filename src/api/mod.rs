@@ -3,6 +3,7 @@
 //! Invariant: knows operations and answers, nothing of datasets as state or of files. Every call
 //! ends by its deadline.
 
+mod calls;
 mod client;
 mod credentials;
 mod endpoint;
@@ -12,6 +13,7 @@ mod retry;
 mod transport;
 mod user;
 
+pub use calls::{CallStats, Calls};
 pub use client::{Client, ClientOptions};
 pub use credentials::{Credentials, CredentialsSource};
 pub use endpoint::{EndpointError, Endpoints, parse_endpoint};

@@ -31,6 +31,8 @@ pub enum Command {
     Umount(UmountArgs),
     Demo(DemoArgs),
     Serve(ServeArgs),
+    Status(StatusArgs),
+    Parked(ParkedArgs),
     Publish(PublishArgs),
     /// Register a user's device for push notifications, and choose what it is told about
     #[command(subcommand)]
@@ -89,6 +91,55 @@ pub struct ServeArgs {
     /// Make trouble, as below; may be given more than once
     #[arg(long, value_name = "FAULT")]
     pub fault: Vec<String>,
+}
+
+/// Tell what is mounted, what is pending, what is parked and what failed
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A mount; by default all
+    pub mountpoint: Option<PathBuf>,
+}
+
+/// List, read, compare, put back or discard versions that were kept from being lost
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct ParkedArgs {
+    #[command(subcommand)]
+    pub action: Option<ParkedAction>,
+    /// A mount, anything in it, or a file in .cognito/parked, to list
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ParkedAction {
+    /// List what is kept of a path in a mount
+    List {
+        /// A mount or anything in it
+        path: PathBuf,
+    },
+    /// Print a kept version
+    Show {
+        /// A file in .cognito/parked, or a record that one version is kept of
+        path: PathBuf,
+    },
+    /// Compare the record, as it is now, with a kept version
+    Diff {
+        /// A file in .cognito/parked, or a record that one version is kept of
+        path: PathBuf,
+    },
+    /// Make a kept version the record's value
+    Keep {
+        /// A file in .cognito/parked, or a record that one version is kept of
+        path: PathBuf,
+    },
+    /// Let a kept version go
+    Discard {
+        /// A file in .cognito/parked, or a record that one version is kept of
+        path: PathBuf,
+    },
 }
 
 /// Send all datasets of a pool to its stream, and wait until that is done

@@ -50,6 +50,19 @@ pub(super) fn read(
     Ok((source, options))
 }
 
+/// Who is acting.
+#[derive(Clone, Debug)]
+pub(super) enum Acting {
+    /// A developer of the local store.
+    Developer,
+    /// Whom AWS's credential chain names, by a profile if one is given.
+    Chain {
+        profile: Option<String>,
+    },
+    Guest(IdentityId),
+    User(IdentityId),
+}
+
 /// A client of a source's service, and the service itself if it is the local one.
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -58,6 +71,8 @@ pub(super) struct Connection {
     pub(super) local: Option<LocalService>,
     /// What tells this service from others of the same region; empty for a local one.
     pub(super) endpoint: String,
+    pub(super) endpoints: Endpoints,
+    pub(super) acting: Acting,
 }
 
 impl Connection {
@@ -119,10 +134,22 @@ impl Connection {
             Client::new(options).map_err(|error| Failure::system(chain(&error)))
         };
         let mut scope = source.scope.clone();
+        let mut calls = None;
+        let mut acting = match local {
+            Some(_) => Acting::Developer,
+            None => Acting::Chain {
+                profile: options.profile.clone(),
+            },
+        };
         let credentials = match (&local, pool(&scope)) {
             (_, Some(pool)) if options.is_user() => {
                 let nobody = connect(CredentialsSource::Nobody)?;
                 let identity = identity(source, pool, options, &nobody, &place).await?;
+                acting = match options.guest {
+                    true => Acting::Guest(identity.clone()),
+                    false => Acting::User(identity.clone()),
+                };
+                calls = Some(nobody.calls().clone());
                 if let Scope::Pool(pool) = scope {
                     scope = Scope::Identity(pool, identity.clone());
                 }
@@ -133,11 +160,17 @@ impl Connection {
                 .await
                 .map_err(|error| Failure::refused(chain(&error)))?,
         };
+        let client = connect(credentials)?;
         Ok(Self {
-            client: connect(credentials)?,
+            client: match calls {
+                Some(calls) => client.counted_with(&calls),
+                None => client,
+            },
             scope,
             local,
             endpoint,
+            endpoints,
+            acting,
         })
     }
 

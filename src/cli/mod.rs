@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::mount::MountError;
 
+mod about;
 pub mod args;
 mod connection;
 mod daemon;
@@ -22,11 +23,14 @@ mod guest;
 mod helper;
 mod local;
 mod mount;
+mod mounted;
 pub mod options;
+mod parked;
 mod publish;
 mod serve;
 pub mod source;
 pub mod state;
+mod status;
 mod tree;
 mod umount;
 mod values;
@@ -47,6 +51,8 @@ pub enum ExitCode {
     Unsent,
     /// The service refused what it was asked for, could not be asked, or failed at it.
     Refused,
+    /// Something is kept from being lost, or could not be sent, and wants somebody's attention.
+    Wanting,
     /// Ctrl-C.
     Interrupted,
 }
@@ -56,7 +62,7 @@ impl ExitCode {
     pub fn number(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Usage | Self::Unsent | Self::Refused => 1,
+            Self::Usage | Self::Unsent | Self::Refused | Self::Wanting => 1,
             Self::System => 2,
             Self::Mount => 32,
             Self::Interrupted => 130,
@@ -154,6 +160,8 @@ fn dispatch(argv: &[OsString]) -> Result<ExitCode, Failure> {
         Command::Umount(args) => umount::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Parked(args) => parked::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Device(command) => device::run(&command),
         Command::Completions { shell } => {

@@ -7,11 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::unistd::{getegid, geteuid};
 use url::Url;
 
 use super::values::{
-    commit, days, directory, duration, endpoint, group, guest, login, region, root, text, timeout,
-    umask, unseen, user,
+    commit, days, directory, duration, endpoint, group, guest, login, region, root, shown_commit,
+    shown_days, shown_logins, shown_time, shown_unseen, text, timeout, umask, unseen, user,
 };
 use crate::api::Logins;
 use crate::fs::CommitMode;
@@ -26,60 +27,84 @@ pub struct MountOption {
     pub help: &'static str,
     /// Takes the value, or says what it should have been.
     set: fn(&mut MountOptions, &str) -> Result<(), String>,
+    /// Returns the values in force; a flag's is empty.
+    show: fn(&MountOptions) -> Vec<String>,
 }
 
 macro_rules! options {
-    ($($name:literal $(= $value:literal)?, $help:literal, $set:expr;)*) => {
+    ($($name:literal $(= $value:literal)?, $help:literal, $set:expr, $show:expr;)*) => {
         &[$(MountOption {
             name: $name,
             value: [$(Some($value),)? None][0],
             help: $help,
             set: $set,
+            show: $show,
         }),*]
     };
 }
 
 /// The options that mean something here, in the order of `--help`.
 pub const OPTIONS: &[MountOption] = options! {
-    "ro", "read-only", |o, _| assign(&mut o.read_only, Ok(true));
-    "rw", "read and write (the default)", |o, _| assign(&mut o.read_only, Ok(false));
+    "ro", "read-only", |o, _| assign(&mut o.read_only, Ok(true)),
+        |o| flag(o.read_only);
+    "rw", "read and write (the default)", |o, _| assign(&mut o.read_only, Ok(false)),
+        |o| flag(!o.read_only);
     "allow_other", "let other users in, as the modes of the files allow",
-        |o, _| assign(&mut o.allow_other, Ok(true));
+        |o, _| assign(&mut o.allow_other, Ok(true)),
+        |o| flag(o.allow_other);
     "uid" = "USER", "owner of the files, a name or a number (default: you)",
-        |o, value| assign(&mut o.uid, user(value).map(Some));
+        |o, value| assign(&mut o.uid, user(value).map(Some)),
+        |o| vec![o.owner().to_string()];
     "gid" = "GROUP", "group of the files, a name or a number (default: yours)",
-        |o, value| assign(&mut o.gid, group(value).map(Some));
+        |o, value| assign(&mut o.gid, group(value).map(Some)),
+        |o| vec![o.group().to_string()];
     "umask" = "OCTAL", "permissions taken from 0777 and 0666 (default: 077)",
-        |o, value| assign(&mut o.umask, umask(value));
+        |o, value| assign(&mut o.umask, umask(value)),
+        |o| vec![format!("{:03o}", o.umask)];
     "root" = "PATH", "mount only POOL[/IDENTITY[/DATASET]] of the source",
-        |o, value| assign(&mut o.root, root(value).map(Some));
+        |o, value| assign(&mut o.root, root(value).map(Some)),
+        |o| given(o.root.as_ref());
     "profile" = "NAME", "profile of the AWS configuration that holds the credentials",
-        |o, value| assign(&mut o.profile, text(value, "the name of a profile").map(Some));
+        |o, value| assign(&mut o.profile, text(value, "the name of a profile").map(Some)),
+        |o| given(o.profile.as_ref());
     "region" = "REGION", "region of the service (default: the source's)",
-        |o, value| assign(&mut o.region, region(value).map(Some));
+        |o, value| assign(&mut o.region, region(value).map(Some)),
+        |o| given(o.region.as_ref());
     "endpoint" = "URL", "another service than AWS's: https, or http on this machine only",
-        |o, value| assign(&mut o.endpoint, endpoint(value).map(Some));
+        |o, value| assign(&mut o.endpoint, endpoint(value).map(Some)),
+        |o| given(o.endpoint.as_ref());
     "identity" = "guest", "act as a guest of the pool, always the same one",
-        |o, value| assign(&mut o.guest, guest(value));
+        |o, value| assign(&mut o.guest, guest(value)),
+        |o| given(o.guest.then_some("guest"));
     "login" = "PROVIDER=FILE", "act as the user whose token of PROVIDER is in FILE",
-        |o, value| login(value).map(|(provider, file)| { o.logins.0.insert(provider, file); });
+        |o, value| login(value).map(|(provider, file)| { o.logins.0.insert(provider, file); }),
+        |o| shown_logins(&o.logins);
     "ttl" = "TIME", "how long what was read counts as current (default: 5s; 0 always asks)",
-        |o, value| assign(&mut o.ttl, duration(value));
+        |o, value| assign(&mut o.ttl, duration(value)),
+        |o| vec![shown_time(o.ttl)];
     "timeout" = "TIME", "how long any operation may take (default: 30s)",
-        |o, value| assign(&mut o.timeout, timeout(value));
+        |o, value| assign(&mut o.timeout, timeout(value)),
+        |o| vec![shown_time(o.timeout)];
     "commit" = "WHEN", "close: closing a file waits until it is sent (the default); async: it is sent afterwards",
-        |o, value| assign(&mut o.commit, commit(value));
+        |o, value| assign(&mut o.commit, commit(value)),
+        |o| vec![shown_commit(o.commit).to_owned()];
     "conflict" = "HOW", "auto: a save keeps aside what nobody here has seen (the default); strict: it fails",
-        |o, value| assign(&mut o.unseen, unseen(value));
+        |o, value| assign(&mut o.unseen, unseen(value)),
+        |o| vec![shown_unseen(o.unseen).to_owned()];
     "undo" = "DAYS", "keep every value that is replaced or removed here for so long (default: 0, none)",
-        |o, value| assign(&mut o.undo, days(value));
+        |o, value| assign(&mut o.undo, days(value)),
+        |o| vec![shown_days(o.undo)];
     "state" = "DIR", "where to keep what must outlive the mount (default: ~/.local/state/cognitofs)",
-        |o, value| assign(&mut o.state, directory(value).map(Some));
-    "noexec", "programs in the mount cannot be run", |o, _| assign(&mut o.no_exec, Ok(true));
+        |o, value| assign(&mut o.state, directory(value).map(Some)),
+        |o| given(o.state.as_ref().map(|path| path.display()));
+    "noexec", "programs in the mount cannot be run", |o, _| assign(&mut o.no_exec, Ok(true)),
+        |o| flag(o.no_exec);
     "exec", "programs in the mount can be run (the default)",
-        |o, _| assign(&mut o.no_exec, Ok(false));
+        |o, _| assign(&mut o.no_exec, Ok(false)),
+        |o| flag(!o.no_exec);
     "noatime", "reading does not change times of access",
-        |o, _| assign(&mut o.no_atime, Ok(true));
+        |o, _| assign(&mut o.no_atime, Ok(true)),
+        |o| flag(o.no_atime);
 };
 
 /// What mount(8), fstab and systemd hand to every helper; it is accepted and means nothing here.
@@ -222,6 +247,15 @@ impl MountOptions {
         self.guest || !self.logins.0.is_empty()
     }
 
+    /// Returns whom the files belong to.
+    pub fn owner(&self) -> u32 {
+        self.uid.unwrap_or_else(|| geteuid().as_raw())
+    }
+
+    pub fn group(&self) -> u32 {
+        self.gid.unwrap_or_else(|| getegid().as_raw())
+    }
+
     /// Reads what followed each `-o`: options separated by commas, in whose values `\,` is a comma
     /// and `\\` a backslash. `sloppy` skips unknown ones.
     pub fn parse<S: AsRef<OsStr>>(lists: &[S], sloppy: bool) -> Result<Self, OptionError> {
@@ -263,6 +297,19 @@ impl MountOptions {
 }
 
 impl MountOption {
+    /// Returns the option as it would follow `-o`, if it is in force.
+    pub fn shown(&self, options: &MountOptions) -> Option<String> {
+        let written = |value: String| match self.value {
+            Some(_) => {
+                let value = value.replace('\\', r"\\").replace(',', r"\,");
+                format!("{}={value}", self.name)
+            }
+            None => self.name.to_owned(),
+        };
+        let words: Vec<_> = (self.show)(options).into_iter().map(written).collect();
+        (!words.is_empty()).then(|| words.join(","))
+    }
+
     fn apply(&self, options: &mut MountOptions, value: Option<&str>) -> Result<(), OptionError> {
         let name = self.name;
         let value = match (self.value, value) {
@@ -333,6 +380,14 @@ fn split(list: &str) -> Vec<String> {
     words
 }
 
+fn flag(is_set: bool) -> Vec<String> {
+    given(is_set.then_some(""))
+}
+
+fn given(value: Option<impl ToString>) -> Vec<String> {
+    value.iter().map(ToString::to_string).collect()
+}
+
 fn assign<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
@@ -350,6 +405,25 @@ mod tests {
 
     fn told(list: &str) -> String {
         parse(list).unwrap_err().to_string()
+    }
+
+    /// Reads what is shown of options.
+    fn shown_again(options: &MountOptions) -> MountOptions {
+        let shown: Vec<_> = OPTIONS.iter().filter_map(|o| o.shown(options)).collect();
+        MountOptions::parse(&shown, false).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_given_is_shown_as_it_is() {
+        let options = MountOptions::default();
+        let shown: Vec<_> = OPTIONS.iter().filter_map(|o| o.shown(&options)).collect();
+        let (uid, gid) = (geteuid(), getegid());
+        assert_eq!(
+            shown.join(" "),
+            format!(
+                "rw uid={uid} gid={gid} umask=077 ttl=5s timeout=30s commit=close conflict=auto undo=0 exec"
+            )
+        );
     }
 
     #[test]
@@ -382,6 +456,7 @@ mod tests {
             no_atime: true,
         };
         assert_eq!(options, expected);
+        assert_eq!(shown_again(&options), options);
         let lists = ["ro,ttl=1h", "rw", "ttl=2m"];
         let later = MountOptions::parse(&lists, false).unwrap();
         assert_eq!(

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::runtime::Runtime;
 
+use super::about::about;
 use super::connection::Connection;
 use super::local::LocalService;
 use super::options::MountOptions;
@@ -59,13 +60,7 @@ impl Tree {
         runtime: Runtime,
         connection: Connection,
     ) -> Result<Self, Failure> {
-        let Connection {
-            client,
-            scope,
-            local,
-            endpoint,
-        } = connection;
-        let state = state::mount_directory(options.state.as_deref(), &endpoint, source);
+        let state = state::mount_directory(options.state.as_deref(), &connection.endpoint, source);
         let (state, journal) = match (state, options.read_only) {
             // Nothing can have to be kept; and others may be mounted beside it.
             (state, true) => (state.ok(), Journal::in_memory()),
@@ -75,6 +70,13 @@ impl Tree {
             }
             (Err(error), false) => return Err(Failure::system(error)),
         };
+        let about = about(source, options, &connection, state.as_deref());
+        let Connection {
+            client,
+            scope,
+            local,
+            ..
+        } = connection;
         let store = Store::new(
             client,
             journal.map_err(|error| Failure::system(chain(&error)))?,
@@ -86,21 +88,11 @@ impl Tree {
             },
         );
         let attrs = AttrOptions {
-            uid: options
-                .uid
-                .unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
-            gid: options
-                .gid
-                .unwrap_or_else(|| nix::unistd::getegid().as_raw()),
+            uid: options.owner(),
+            gid: options.group(),
             umask: options.umask,
         };
-        let fs = Arc::new(FileSystem::new(
-            store,
-            &scope,
-            attrs,
-            options.commit,
-            about(source),
-        ));
+        let fs = Arc::new(FileSystem::new(store, &scope, attrs, options.commit, about));
         match runtime.block_on(fs.check()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Denied => {
@@ -154,13 +146,4 @@ impl Tree {
         std::mem::forget(self.runtime);
         unsent
     }
-}
-
-/// Returns the text of `mount.json`.
-fn about(source: &Source) -> String {
-    let about = serde_json::json!({
-        "source": source.to_string(),
-        "version": env!("CARGO_PKG_VERSION"),
-    });
-    format!("{about:#}\n")
 }

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use nix::errno::Errno;
 
 use super::args::UmountArgs;
+use super::mounted::Mounted;
 use super::{ExitCode, Failure};
 use crate::mount::os::{self, Entry};
 use crate::mount::{Place, State};
@@ -25,8 +26,11 @@ const GONE: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many of those who hold a mount are named.
-const HOLDERS: usize = 5;
+/// How often what is pending is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How many of those who hold a mount, or of what could not be sent, are named.
+const NAMED: usize = 5;
 
 pub(super) fn run(args: &UmountArgs) -> Result<ExitCode, Failure> {
     let Place { path, state, mount } = Place::find(&args.mountpoint)?;
@@ -56,10 +60,15 @@ pub(super) fn run(args: &UmountArgs) -> Result<ExitCode, Failure> {
 /// gives up after its own time is no reason to, as long as there is some of ours.
 fn drain(path: &Path, timeout: Duration) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
-    let spinner = spinner();
+    let mounted = Mounted {
+        path: path.to_owned(),
+    };
+    let progress = Progress::new(mounted.clone());
+    let failed_before = failures(&mounted);
+    let unsent = || unsent(&mounted, &failed_before);
     loop {
-        match sync(path, deadline) {
-            None => return Err(unfinished(path, timeout)),
+        match sync(path, deadline, &progress) {
+            None => return Err(unfinished(path, timeout, &unsent())),
             Some(Ok(())) => break,
             Some(Err(error)) => match error.raw_os_error().map(Errno::from_raw) {
                 // It has nothing to send.
@@ -67,7 +76,9 @@ fn drain(path: &Path, timeout: Duration) -> Result<(), Failure> {
                 Some(Errno::ETIMEDOUT | Errno::EAGAIN) if Instant::now() < deadline => {
                     thread::sleep(PAUSE);
                 }
-                Some(Errno::ETIMEDOUT | Errno::EAGAIN) => return Err(unfinished(path, timeout)),
+                Some(Errno::ETIMEDOUT | Errno::EAGAIN) => {
+                    return Err(unfinished(path, timeout, &unsent()));
+                }
                 Some(Errno::EACCES) => {
                     return Err(Failure::mount(format!(
                         "{}: permission denied: if another user mounted it, unmount it as that \
@@ -77,28 +88,55 @@ fn drain(path: &Path, timeout: Duration) -> Result<(), Failure> {
                 }
                 _ => {
                     return Err(Failure::mount(format!(
-                        "{}: what is pending cannot be sent ({error}), so it is still mounted; \
+                        "{}: what is pending cannot be sent ({error}){}, so it is still mounted; \
                          plain umount(8) does not wait for it",
-                        path.display()
+                        path.display(),
+                        unsent()
                     )));
                 }
             },
         }
     }
-    spinner.finish_and_clear();
+    progress.0.finish_and_clear();
     Ok(())
 }
 
-fn unfinished(path: &Path, timeout: Duration) -> Failure {
+fn unfinished(path: &Path, timeout: Duration, unsent: &str) -> Failure {
     Failure::mount(format!(
-        "{}: not everything was sent within {timeout:?}, so it is still mounted: try again with a \
-         longer --timeout; plain umount(8) does not wait for it",
+        "{}: not everything was sent within {timeout:?}{unsent}, so it is still mounted: try again \
+         with a longer --timeout; plain umount(8) does not wait for it",
         path.display()
     ))
 }
 
+/// Says what is pending, and why some of it could not be sent; nothing if the mount does not say.
+fn unsent(mounted: &Mounted, failed_before: &[String]) -> String {
+    let pending = mounted.stats().map_or(0, |stats| stats.pending);
+    let mut told: Vec<String> = Vec::new();
+    let failures = failures(mounted).into_iter();
+    for line in failures.filter(|line| !failed_before.contains(line)) {
+        // Behind when and what stand where and why.
+        let failure = line.splitn(3, ' ').nth(2).unwrap_or(&line).to_owned();
+        if !told.contains(&failure) && told.len() < NAMED {
+            told.push(failure);
+        }
+    }
+    match (pending, told.is_empty()) {
+        (0, true) => String::new(),
+        (pending, true) => format!(" (files pending: {pending})"),
+        (pending, false) => format!(" (files pending: {pending}; {})", told.join("; ")),
+    }
+}
+
+/// Returns the lines of `errors.log` about what was to be sent.
+fn failures(mounted: &Mounted) -> Vec<String> {
+    let log = mounted.read("errors.log").unwrap_or_default();
+    let lines = log.lines().filter(|line| line.contains("Z fsync /"));
+    lines.map(str::to_owned).collect()
+}
+
 /// Fsyncs the directory on a thread of its own: no signal ends an operation that a daemon works on.
-fn sync(path: &Path, deadline: Instant) -> Option<io::Result<()>> {
+fn sync(path: &Path, deadline: Instant, progress: &Progress) -> Option<io::Result<()>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let path = path.to_owned();
     let spawned = thread::Builder::new().name("sync".into()).spawn(move || {
@@ -107,21 +145,40 @@ fn sync(path: &Path, deadline: Instant) -> Option<io::Result<()>> {
     if let Err(error) = spawned {
         return Some(Err(error));
     }
-    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(result) => Some(result),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some(Err(Errno::EIO.into())),
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left.min(LOOK)) {
+            Ok(result) => return Some(result),
+            Err(RecvTimeoutError::Timeout) if left <= LOOK => return None,
+            Err(RecvTimeoutError::Timeout) => progress.look(),
+            Err(RecvTimeoutError::Disconnected) => return Some(Err(Errno::EIO.into())),
+        }
     }
 }
 
-fn spinner() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} sending what is pending ({elapsed})");
-    let spinner = ProgressBar::new_spinner();
-    if let Ok(style) = style {
-        spinner.set_style(style);
+/// What a terminal shows meanwhile.
+struct Progress(ProgressBar, Mounted);
+
+impl Progress {
+    fn new(mounted: Mounted) -> Self {
+        let style =
+            ProgressStyle::with_template("{spinner} sending what is pending{msg} ({elapsed})");
+        let spinner = ProgressBar::new_spinner();
+        if let Ok(style) = style {
+            spinner.set_style(style);
+        }
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        Self(spinner, mounted)
     }
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    spinner
+
+    /// Shows how much is left, if anybody looks.
+    fn look(&self) {
+        if !self.0.is_hidden()
+            && let Ok(stats) = self.1.stats()
+        {
+            self.0.set_message(format!(": {} left", stats.pending));
+        }
+    }
 }
 
 fn unmount(path: &Path) -> Result<(), Failure> {
@@ -143,15 +200,19 @@ fn unmount(path: &Path) -> Result<(), Failure> {
 }
 
 fn busy(path: &Path) -> Failure {
-    let holders = os::holders(path, HOLDERS);
+    let holders = os::holders(path, NAMED);
     let by = match holders.is_empty() {
         true => String::new(),
         false => format!(", by {}", holders.join(", ")),
     };
-    Failure::mount(format!(
-        "{}: everything is sent, but it is in use{by}",
-        path.display()
-    ))
+    let mounted = Mounted {
+        path: path.to_owned(),
+    };
+    let sent = match mounted.stats().map_or(0, |stats| stats.pending) {
+        0 => "everything is sent, but".to_owned(),
+        open => format!("files that are open and not sent yet: {open};"),
+    };
+    Failure::mount(format!("{}: {sent} it is in use{by}", path.display()))
 }
 
 fn refused(path: &Path, error: &io::Error) -> Failure {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use nix::unistd::{Group, User};
 use url::Url;
 
-use crate::api::parse_endpoint;
-
+use crate::api::{Logins, parse_endpoint};
 use crate::fs::CommitMode;
 use crate::sync::Unseen;
 use crate::wire::names::{Region, Scope};
@@ -146,4 +145,36 @@ pub(super) fn duration(value: &str) -> Result<Duration, String> {
         .map(Duration::from_millis)
         .filter(|time| *time <= MAX_TIME)
         .ok_or_else(|| "expected a time such as 500ms, 5s or 2m, at most a year".into())
+}
+
+/// Writes a time as [`duration`] reads it.
+pub(super) fn shown_time(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => format!("{}s", time.as_secs()),
+        _ => format!("{}ms", time.as_millis()),
+    }
+}
+
+pub(super) fn shown_days(time: Option<Duration>) -> String {
+    let days = time.unwrap_or_default().as_secs() / (24 * 3600);
+    days.to_string()
+}
+
+pub(super) fn shown_logins(logins: &Logins) -> Vec<String> {
+    let login = |(provider, file): (&String, &PathBuf)| format!("{provider}={}", file.display());
+    logins.0.iter().map(login).collect()
+}
+
+pub(super) fn shown_commit(commit: CommitMode) -> &'static str {
+    match commit {
+        CommitMode::Close => "close",
+        CommitMode::Async => "async",
+    }
+}
+
+pub(super) fn shown_unseen(unseen: Unseen) -> &'static str {
+    match unseen {
+        Unseen::Keep => "auto",
+        Unseen::Refuse => "strict",
+    }
 }

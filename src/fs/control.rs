@@ -36,6 +36,10 @@ pub(super) enum ControlFile {
     Mount,
     /// `errors.log`: what failed last.
     Errors,
+    /// `stats.json`: what the mount did and has to do.
+    Stats,
+    /// `parked.json`: all versions kept from being lost.
+    AllParked,
     /// A version kept from being lost.
     Parked(Arc<Dataset>, Arc<Parked>),
 }
@@ -122,6 +126,8 @@ impl ControlDirectory {
         if self.of_root {
             files.push(("errors.log", ControlFile::Errors));
             files.push(("mount.json", ControlFile::Mount));
+            files.push(("parked.json", ControlFile::AllParked));
+            files.push(("stats.json", ControlFile::Stats));
         }
         let files = files.into_iter();
         let mut entries: Vec<_> = files
@@ -143,7 +149,7 @@ impl ControlFile {
     pub(super) fn is_settable(&self) -> bool {
         match self {
             Self::Document(document) => document.is_settable(),
-            Self::Mount | Self::Errors | Self::Parked(..) => false,
+            Self::Mount | Self::Errors | Self::Stats | Self::AllParked | Self::Parked(..) => false,
         }
     }
 
@@ -166,7 +172,7 @@ impl ControlFile {
                 changed: parked.at.into(),
                 ..fixed
             },
-            Self::Document(_) | Self::Mount | Self::Errors => fixed,
+            Self::Document(_) | Self::Mount | Self::Errors | Self::Stats | Self::AllParked => fixed,
         }
     }
 }
@@ -291,6 +297,8 @@ impl FileSystem {
             }
             ControlFile::Mount => self.about.as_bytes().into(),
             ControlFile::Errors => self.failures.text().into_bytes().into(),
+            ControlFile::Stats => self.stats_text().await?.into_bytes().into(),
+            ControlFile::AllParked => self.parked_text().await?.into_bytes().into(),
             ControlFile::Parked(dataset, parked) => {
                 let text = dataset.parked_text(parked.id).await?;
                 text.ok_or(Error::Superseded)?.into()

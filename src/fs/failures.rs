@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
@@ -25,24 +25,40 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// The last failures, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<VecDeque<Failure>>);
+pub(super) struct Failures(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// The last, oldest first.
+    last: VecDeque<Failure>,
+    count: u64,
+}
 
 impl Failures {
     pub(super) fn note(&self, failure: Failure) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= KEPT {
-            failures.pop_front();
+        let mut noted = self.lock();
+        if noted.last.len() >= KEPT {
+            noted.last.pop_front();
         }
-        failures.push_back(failure);
+        noted.last.push_back(failure);
+        noted.count += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many were noted, those that are forgotten among them.
+    pub(super) fn count(&self) -> u64 {
+        self.lock().count
     }
 
     /// Writes one line for each failure: when, what, where, which errno, why.
     pub(super) fn text(&self) -> String {
-        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = self.lock();
         let mut text = String::new();
-        for failure in failures.iter() {
+        for failure in &noted.last {
             let at = OffsetDateTime::from(failure.at).replace_nanosecond(0);
             let at = at.ok().and_then(|at| at.format(&Rfc3339).ok());
             let (operation, errno) = (failure.operation, Errno::from_raw(failure.errno));

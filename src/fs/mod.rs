@@ -19,6 +19,8 @@ mod parked;
 mod push;
 mod queue;
 mod rename;
+mod stats;
+mod take_up;
 mod unsent;
 
 pub use attr::{Attr, AttrOptions, FileType, SetAttr, SpaceUsage};

@@ -1,18 +1,22 @@
 //! `.cognito/parked`: versions kept from being lost, one file each, `NAME@COUNT.local` for what was
 //! written here and `NAME@COUNT.remote` for what the service had.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::control::{ControlEntry, ControlFile, FIXED};
 use super::error::Error;
-use super::inode::Ino;
+use super::inode::{Ino, ROOT};
 use super::lookup::{FileSystem, Place};
-use super::name::encode_short;
+use super::name::{encode, encode_short, encode_text};
 use super::node::Standing;
+use super::stats::pretty;
 use super::unsent::UnsentKind;
-use crate::store::{Dataset, NewlyParked, Parked};
+use crate::store::{Dataset, NewlyParked, Parked, Whereabouts};
+use crate::wire::names::RecordKey;
+use crate::wire::timestamp::Timestamp;
 
 impl FileSystem {
     /// Lists the versions that are kept of a dataset, by name.
@@ -22,10 +26,34 @@ impl FileSystem {
         deadline: Instant,
     ) -> Result<Vec<(String, ControlEntry)>, Error> {
         let parked = dataset.parked(deadline).await?;
-        let names = names(&parked).into_iter().zip(parked);
-        let file =
-            |parked| ControlEntry::File(ControlFile::Parked(dataset.clone(), Arc::new(parked)));
-        Ok(names.map(|(name, parked)| (name, file(parked))).collect())
+        let file = |parked| {
+            let name = file_name(&parked);
+            let file = ControlFile::Parked(dataset.clone(), Arc::new(parked));
+            (name, ControlEntry::File(file))
+        };
+        Ok(parked.into_iter().map(file).collect())
+    }
+
+    /// Returns the text of `parked.json`: all versions that are kept of what is mounted.
+    pub(super) async fn parked_text(&self) -> Result<String, Error> {
+        let root = self.place(ROOT)?;
+        let all = self.store.all_parked().await?;
+        let line = |(dataset, parked): &(Whereabouts, Parked)| {
+            Some(ParkedLine {
+                dataset: path_below(&root, dataset)?,
+                name: file_name(parked),
+                record: encode(&parked.key),
+                key: parked.key.clone(),
+                side: parked.side.name(),
+                sync_count: parked.sync_count,
+                size: parked.size,
+                reason: parked.reason.clone(),
+                at: parked.at.iso8601(),
+                expires: parked.expires.map(Timestamp::iso8601),
+            })
+        };
+        let lines: Vec<_> = all.iter().filter_map(line).collect();
+        pretty(&lines)
     }
 
     /// Lets a kept version go.
@@ -83,23 +111,49 @@ impl FileSystem {
     }
 }
 
-/// Returns the file names of kept versions, in their order. Where one base had several, a number
-/// tells them apart.
-fn names(parked: &[Parked]) -> Vec<String> {
-    let mut seen: HashMap<String, u32> = HashMap::new();
-    let name = |parked: &Parked| {
-        let (count, side) = (parked.sync_count, parked.side.name());
-        let tail = format!("@{count}.{side}");
-        // Room for the number.
-        let name = encode_short(&parked.key, tail.len() + ".4294967295".len()) + &tail;
-        let times = seen.entry(name.clone()).or_default();
-        *times += 1;
-        match times {
-            1 => name,
-            times => format!("{name}.{times}"),
+/// A kept version in `parked.json`.
+#[derive(Debug, Serialize)]
+struct ParkedLine {
+    /// The dataset's path below the mount.
+    dataset: String,
+    /// In the dataset's `.cognito/parked`.
+    name: String,
+    /// The record's file name.
+    record: String,
+    key: RecordKey,
+    side: &'static str,
+    sync_count: i64,
+    /// Bytes.
+    size: u64,
+    reason: String,
+    at: String,
+    /// None if it stays until it is discarded.
+    expires: Option<String>,
+}
+
+/// Returns the path of a dataset below a mount, unless it lies elsewhere.
+fn path_below(root: &Place, (pool, identity, dataset): &Whereabouts) -> Option<String> {
+    let name = encode_text(dataset.as_str());
+    match root {
+        Place::Region => Some(format!("{pool}/{identity}/{name}")),
+        Place::Pool(of) => (of == pool).then(|| format!("{identity}/{name}")),
+        Place::Identity(of) => (of.id() == identity).then_some(name),
+        Place::Dataset(of) => {
+            let here = of.identity().id() == identity && of.name() == dataset;
+            here.then(String::new)
         }
+        Place::Control(_) | Place::Parked(_) => None,
+    }
+}
+
+/// Returns the file name of a kept version. It stays the same for as long as the version is kept.
+fn file_name(parked: &Parked) -> String {
+    let (count, side) = (parked.sync_count, parked.side.name());
+    let tail = match parked.number {
+        1 => format!("@{count}.{side}"),
+        number => format!("@{count}.{side}.{number}"),
     };
-    parked.iter().map(name).collect()
+    encode_short(&parked.key, tail.len()) + &tail
 }
 
 #[cfg(test)]
@@ -107,20 +161,19 @@ mod tests {
     use super::*;
     use crate::fs::name::NAME_MAX;
     use crate::store::Side;
-    use crate::wire::names::RecordKey;
-    use crate::wire::timestamp::Timestamp;
 
-    fn parked(key: &str, side: Side) -> Parked {
+    fn parked(key: &str, side: Side, number: u32) -> Parked {
         Parked {
             id: 0,
             key: RecordKey::new(key).unwrap(),
             side,
             sync_count: 7,
+            number,
             size: 0,
             modified: Timestamp::from_millis(0),
             reason: String::new(),
             at: Timestamp::from_millis(0),
-            expires: false,
+            expires: None,
         }
     }
 
@@ -128,13 +181,13 @@ mod tests {
     fn every_kept_version_has_a_name_of_its_own() {
         let long = "x".repeat(300);
         let versions = [
-            parked("a/b", Side::Local),
-            parked("a/b", Side::Local),
-            parked("a/b", Side::Remote),
-            parked(&long, Side::Remote),
-            parked(&"y".repeat(250), Side::Remote),
+            parked("a/b", Side::Local, 1),
+            parked("a/b", Side::Local, 2),
+            parked("a/b", Side::Remote, 1),
+            parked(&long, Side::Remote, u32::MAX),
+            parked(&"y".repeat(250), Side::Remote, 1),
         ];
-        let names = names(&versions);
+        let names = versions.each_ref().map(file_name);
         assert_eq!(
             names[..3],
             ["a%2Fb@7.local", "a%2Fb@7.local.2", "a%2Fb@7.remote"]

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::errno::errno;
 use super::error::Error;
+use super::failures::Failure;
 use super::file::record_of;
 use super::inode::{Ino, Inodes, RecordId};
 use super::lookup::FileSystem;
@@ -184,10 +186,8 @@ impl FileSystem {
             kind,
             unseen,
             sent: unsent.sent.clone(),
-            left: unsent.left.map(|existed| Left {
-                existed,
-                whole: text.into(),
-            }),
+            whole: (!times).then(|| text.into()),
+            left: unsent.left.map(|existed| Left { existed }),
             modified: unsent.modified,
         };
         let tie = unsent.queued.and_then(|queued| queued.slot.tie);
@@ -387,11 +387,28 @@ impl FileSystem {
         for ino in closed {
             let sent = self.push(ino, Extent::Closed, self.deadline()).await;
             if let Err(error) = &sent {
-                tracing::error!(%error, path = self.path(ino, None), "not sent");
+                self.note_unsent(self.path(ino, None), error);
             }
             first = first.and(sent);
         }
-        first.and(self.drain(self.deadline()).await)
+        let drained = self.drain(self.deadline()).await;
+        if let Err(error) = &drained {
+            for path in self.queued_paths() {
+                self.note_unsent(path, error);
+            }
+        }
+        first.and(drained)
+    }
+
+    fn note_unsent(&self, path: String, error: &Error) {
+        tracing::error!(%error, path, "not sent");
+        self.note_failure(Failure {
+            at: SystemTime::now(),
+            operation: "fsync",
+            path,
+            errno: errno(error),
+            reason: error.with_causes(),
+        });
     }
 
     /// Returns how many files were dropped at their release, which nobody was told.

@@ -10,16 +10,14 @@ use std::time::Instant;
 
 use super::error::Error;
 use super::file::record_of;
-use super::inode::{Ino, Inodes, ROOT, RecordId};
+use super::inode::{Ino, Inodes, RecordId};
 use super::lookup::FileSystem;
-use super::name::{encode, encode_text};
-use super::node::{DatasetNode, NodeKind, RecordNode, Standing};
+use super::name::encode;
+use super::node::Standing;
 use super::push::{Extent, add, lock_gate};
-use super::unsent::{InJournal, Unsent, UnsentKind};
-use crate::store::{
-    self, Commit, Dataset, NewQueued, Queued, QueuedKind, Settled, Slot, Tie, shown_count,
-};
-use crate::sync::{Base, Change, Kind, Left, Mark, Shown, Ticket, Unseen};
+use super::unsent::{InJournal, UnsentKind};
+use crate::store::{Commit, Dataset, NewQueued, QueuedKind, Settled, Slot, Tie, shown_count};
+use crate::sync::{Base, Change, Kind, Left, Mark, Ticket, Unseen};
 use crate::wire::names::RecordKey;
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -45,6 +43,8 @@ pub(super) struct Loose {
     pub(super) slot: Slot,
     /// Where to ask what became of the last attempt, if it may have been made.
     pub(super) attempt: Option<Ticket>,
+    /// Whether it was tried in vain.
+    pub(super) refused: bool,
     /// Where the name was, to show it again if the removal is refused.
     pub(super) directory: Option<Ino>,
 }
@@ -58,6 +58,7 @@ impl Loose {
             kind: self.kind.clone(),
             unseen,
             sent: self.sent.clone(),
+            whole: None,
             left: self.left.clone(),
             modified: self.modified,
         };
@@ -107,6 +108,18 @@ impl FileSystem {
         let inodes = self.inodes();
         let unsent = inodes.record(ino).and_then(|record| record.unsent.as_ref());
         unsent.is_some_and(|unsent| unsent.queued.is_some())
+    }
+
+    /// Returns the paths of what the journal holds, for the log; of many only the first.
+    pub(super) fn queued_paths(&self) -> Vec<String> {
+        const TOLD: usize = 100;
+        let inodes = self.inodes();
+        let files = inodes.queue.values().map(|ino| inodes.path(*ino));
+        let loose = inodes.loose.values().map(|loose| {
+            let directory = loose.directory.map(|directory| inodes.path(directory));
+            format!("{}/{}", directory.unwrap_or_default(), encode(&loose.key))
+        });
+        files.chain(loose).take(TOLD).collect()
     }
 
     /// Does with what is unsent of a file what close promises: sends it, or notes it in the
@@ -316,6 +329,7 @@ impl FileSystem {
             left: change.left,
             slot,
             attempt: None,
+            refused: false,
             directory: Some(parent),
         };
         inodes.loose.insert(id, loose);
@@ -346,7 +360,10 @@ impl FileSystem {
                     .get_mut(id)
                     .filter(|loose| loose.slot.id == slot.id);
                 match (loose, ticket) {
-                    (Some(loose), ticket) => loose.attempt = ticket,
+                    (Some(loose), ticket) => {
+                        loose.attempt = ticket;
+                        loose.refused = true;
+                    }
                     (None, Some(ticket)) => dataset.forget(ticket),
                     (None, None) => {}
                 }
@@ -433,132 +450,6 @@ impl FileSystem {
         if let Err(error) = dataset.settle(settled).await {
             tracing::error!(%error, "the journal cannot be written");
         }
-    }
-
-    /// Takes up what an earlier process left in the journal, before anything is shown.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub async fn take_up(&self) -> Result<usize, store::Error> {
-        let left = self.store.left_behind().await?;
-        let count = left.len();
-        let mut inodes = self.inodes();
-        for queued in left {
-            self.take_up_one(&mut inodes, queued);
-        }
-        drop(inodes);
-        if count > 0 {
-            tracing::info!(count, "changes of an earlier mount are sent now");
-            self.wake_queue();
-        }
-        Ok(count)
-    }
-
-    fn take_up_one(&self, inodes: &mut Inodes, queued: Queued) {
-        let Queued {
-            pool,
-            identity,
-            dataset,
-            slot,
-            change,
-        } = queued;
-        let identity = self.store.identity(&pool, &identity);
-        let dataset = match change.existed {
-            true => identity.dataset(&dataset),
-            false => identity.make(&dataset),
-        };
-        let base = Base {
-            life: dataset.absent_base().life,
-            shown: change.base.map_or(Shown::Absent, Shown::Version),
-        };
-        let id = record_id(&dataset, &change.key);
-        let mut sent = change.sent;
-        // The earlier process may have sent it, and not lived to see the answer.
-        let value = (change.kind != QueuedKind::Remove).then_some(change.text.as_slice());
-        add(&mut sent, Mark::new(value, change.modified));
-        let kind = match change.kind {
-            QueuedKind::Whole => UnsentKind::Whole,
-            QueuedKind::Append { from } => UnsentKind::Append { from },
-            QueuedKind::Edit => UnsentKind::Edit,
-            QueuedKind::Times | QueuedKind::Remove => {
-                let kind = match change.kind {
-                    QueuedKind::Remove => Kind::Remove,
-                    _ => Kind::Times,
-                };
-                let left = Some(Left {
-                    existed: change.existed,
-                    whole: "".into(),
-                });
-                let directory = self.directory_of(inodes, &dataset);
-                let loose = Loose {
-                    dataset,
-                    key: change.key,
-                    kind,
-                    base,
-                    modified: change.modified,
-                    sent,
-                    left,
-                    slot,
-                    attempt: None,
-                    directory,
-                };
-                inodes.loose.insert(id, loose);
-                return;
-            }
-        };
-        let Some(parent) = self.directory_of(inodes, &dataset) else {
-            return;
-        };
-        let name = encode(&change.key);
-        let mut record = RecordNode::created(dataset, change.key, base, change.modified);
-        let mut unsent = Unsent::new(kind, base, change.modified);
-        unsent.text = change.text;
-        unsent.flushable = true;
-        unsent.dated = true;
-        unsent.generation = 1;
-        unsent.left = Some(change.existed);
-        unsent.sent = sent;
-        unsent.queued = Some(InJournal {
-            slot,
-            generation: 1,
-        });
-        record.unsent = Some(unsent);
-        let ino = inodes.insert(parent, &name, NodeKind::Record(Box::new(record)));
-        inodes.note_unsent(ino);
-        inodes.queue.insert(id, ino);
-    }
-
-    /// Returns the directory of a dataset, made with those above it if the kernel has not asked for
-    /// them yet.
-    fn directory_of(&self, inodes: &mut Inodes, dataset: &Arc<Dataset>) -> Option<Ino> {
-        let identity = dataset.identity().clone();
-        let pool = identity.pool().clone();
-        let chain = [
-            (pool.to_string(), NodeKind::Pool(pool)),
-            (
-                identity.id().to_string(),
-                NodeKind::Identity(identity.clone()),
-            ),
-            (
-                encode_text(dataset.name().as_str()),
-                NodeKind::Dataset(DatasetNode {
-                    dataset: dataset.clone(),
-                    modified: None,
-                }),
-            ),
-        ];
-        let skip = match &inodes.get(ROOT)?.kind {
-            NodeKind::Region => 0,
-            NodeKind::Pool(_) => 1,
-            NodeKind::Identity(_) => 2,
-            NodeKind::Dataset(_) => 3,
-            _ => return None,
-        };
-        let mut at = ROOT;
-        for (name, kind) in chain.into_iter().skip(skip) {
-            at = self.directory_node(inodes, at, &name, kind);
-        }
-        Some(at)
     }
 }
 

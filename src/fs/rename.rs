@@ -82,6 +82,7 @@ impl FileSystem {
                 kind: Kind::Remove,
                 unseen: self.store.options().unseen,
                 sent: unsent.map_or_else(Vec::new, |unsent| unsent.sent.clone()),
+                whole: None,
                 left: None,
                 modified: SystemTime::now().into(),
             };
@@ -194,6 +195,7 @@ impl FileSystem {
                     .removed(&dataset, &new_key)
                     .map_or_else(Vec::new, |(_, sent)| sent),
             },
+            whole: None,
             left: None,
             modified: source.modified,
         }];
@@ -204,6 +206,7 @@ impl FileSystem {
                 kind: Kind::Remove,
                 unseen: self.store.options().unseen,
                 sent: source.sent.clone(),
+                whole: None,
                 left: None,
                 modified: source.modified,
             });
@@ -324,6 +327,7 @@ impl FileSystem {
             kind: Kind::Whole(from.value.clone()),
             unseen: self.store.options().unseen,
             sent: to.sent.clone(),
+            whole: None,
             left: None,
             modified: from.modified,
         };

@@ -130,9 +130,9 @@ impl Place {
     }
 }
 
-/// Runs `look` on a thread of its own and waits for it only so long: the kernel may hold that
-/// thread for ever.
-fn patiently<T: Send + 'static>(
+/// Runs `look` on a thread of its own and waits for it only a few seconds: the kernel may
+/// hold that thread for ever.
+pub fn patiently<T: Send + 'static>(
     look: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Option<T>, MountError> {
     let (sender, receiver) = mpsc::sync_channel(1);

@@ -11,6 +11,7 @@ use super::dataset::Dataset;
 use super::error::{Error, ErrorKind};
 use super::identity::Identity;
 use super::journal::{Journal, JournalError};
+use super::stats::Uses;
 use crate::api::Client;
 use crate::sync::Unseen;
 use crate::wire::identity::{ListIdentities, ListIdentityPools, MAX_RESULTS};
@@ -55,6 +56,7 @@ pub struct Store {
     kept: Mutex<Kept>,
     /// Which life of a dataset was seen last, where it is not the first.
     lives: Mutex<LruCache<(IdentityId, DatasetName), u32>>,
+    pub(super) uses: Uses,
 }
 
 /// The datasets that hold records, listed longest ago first. They are kept alive here: the kernel
@@ -78,6 +80,7 @@ impl Store {
             identities: Mutex::default(),
             seen: Mutex::new(LruCache::new(SEEN)),
             lives: Mutex::new(LruCache::new(SEEN)),
+            uses: Uses::default(),
             kept: Mutex::new(Kept {
                 datasets: LruCache::unbounded(),
                 bytes: 0,

@@ -186,7 +186,9 @@ impl Dataset {
         let listed = {
             let mut inner = lock(&self.inner);
             let ttl = self.store().options().ttl;
-            if freshness == Freshness::Ttl && inner.state.is_fresh(Instant::now(), ttl) {
+            let hit = freshness == Freshness::Ttl && inner.state.is_fresh(Instant::now(), ttl);
+            self.store().uses.note(hit);
+            if hit {
                 return Ok(());
             }
             let joins = inner.listing && freshness == Freshness::Ttl;

@@ -11,9 +11,6 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::FormatItem;
-use time::macros::format_description;
 
 use super::cache::Store;
 use super::dataset::Dataset;
@@ -316,9 +313,9 @@ impl From<Record> for RecordFields {
             key: record.key,
             value: record.value,
             sync_count: record.sync_count,
-            last_modified_date: record.last_modified_date.map(iso8601),
+            last_modified_date: record.last_modified_date.map(Timestamp::iso8601),
             last_modified_by: record.last_modified_by,
-            device_last_modified_date: record.device_last_modified_date.map(iso8601),
+            device_last_modified_date: record.device_last_modified_date.map(Timestamp::iso8601),
         }
     }
 }
@@ -355,7 +352,7 @@ fn dated(value: Value) -> Value {
         let value = match value.as_f64().filter(|_| is_date) {
             Some(seconds) => {
                 let millis = (seconds * 1000.0).round() as i64;
-                Value::String(iso8601(Timestamp::from_millis(millis)))
+                Value::String(Timestamp::from_millis(millis).iso8601())
             }
             None => dated(value),
         };
@@ -366,14 +363,4 @@ fn dated(value: Value) -> Value {
         Value::Array(values) => Value::Array(values.into_iter().map(dated).collect()),
         value => value,
     }
-}
-
-fn iso8601(timestamp: Timestamp) -> String {
-    const FORM: &[FormatItem<'_>] =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    let nanos = i128::from(timestamp.as_millis()) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
-    let written = time.and_then(|time| time.format(FORM).ok());
-    // A date beyond year 9999 is shown as it came.
-    written.unwrap_or_else(|| timestamp.as_millis().to_string())
 }

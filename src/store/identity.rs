@@ -198,6 +198,7 @@ impl Identity {
             return Ok(dataset);
         }
         if dataset.is_fresh() {
+            self.store.uses.note(true);
             return match dataset.exists() {
                 true => Ok(dataset),
                 false => Err(ErrorKind::NotFound.into()),

@@ -20,7 +20,7 @@ use crate::wire::names::{DatasetName, IdentityId, PoolId};
 pub use changes::{NewQueued, Queued, QueuedKind, Slot, Tie};
 pub(super) use parked::NewParked;
 use parked::park;
-pub use parked::{Parked, Side};
+pub use parked::{Parked, Side, Whereabouts};
 
 /// `cogj`, in the file's header.
 const APPLICATION_ID: i64 = 0x636f_676a;
@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS parked (
     key BLOB NOT NULL,
     side TEXT NOT NULL,
     sync_count INTEGER NOT NULL,
+    number INTEGER NOT NULL,
     text BLOB NOT NULL,
     modified INTEGER NOT NULL,
     reason TEXT NOT NULL,

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::cache::Store;
 use super::dataset::{Dataset, Freshness};
 use super::error::Error;
-use super::journal::{Journal, JournalError, NewParked, Parked, Place, Side};
+use super::journal::{Journal, JournalError, NewParked, Parked, Place, Side, Whereabouts};
 use super::queue::shown_count;
 use crate::sync::{Base, Replaced};
 use crate::wire::names::RecordKey;
@@ -100,7 +100,7 @@ impl Dataset {
             return Ok(parked);
         }
         let mut equal = Vec::new();
-        for version in parked.iter().filter(|version| !version.expires) {
+        for version in parked.iter().filter(|version| version.expires.is_none()) {
             let remote = self
                 .record(&version.key)
                 .and_then(|record| record.remote.value);
@@ -141,6 +141,16 @@ impl Dataset {
 }
 
 impl Store {
+    /// Lists all versions that are kept, by dataset and key, oldest first. Nobody is asked whether
+    /// the service has one again.
+    pub async fn all_parked(&self) -> Result<Vec<(Whereabouts, Parked)>, Error> {
+        let list = |journal: &Journal| {
+            journal.discard_expired(SystemTime::now().into())?;
+            journal.all_parked()
+        };
+        self.journal(list).await
+    }
+
     /// Returns how many versions are kept, but for those that go by themselves.
     pub async fn parked_count(&self) -> Result<u64, Error> {
         self.journal(Journal::parked_count).await

@@ -11,6 +11,7 @@ mod identity;
 mod journal;
 mod kept;
 mod queue;
+mod stats;
 mod waiters;
 
 pub use cache::{Page, Store, StoreOptions};
@@ -18,7 +19,10 @@ pub use dataset::{Dataset, Freshness, Record};
 pub use document::Document;
 pub use error::{Error, ErrorKind};
 pub use identity::{DatasetEntry, Identity};
-pub use journal::{Journal, JournalError, NewQueued, Parked, Queued, QueuedKind, Side, Slot, Tie};
+pub use journal::{
+    Journal, JournalError, NewQueued, Parked, Queued, QueuedKind, Side, Slot, Tie, Whereabouts,
+};
 pub use kept::NewlyParked;
 pub use queue::{Settled, shown_count};
+pub use stats::{CacheStats, Stats};
 pub use waiters::Commit;

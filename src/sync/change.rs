@@ -96,8 +96,6 @@ impl Mark {
 pub struct Left {
     /// Whether the service had the dataset.
     pub existed: bool,
-    /// The whole value that the change would make.
-    pub whole: Text,
 }
 
 /// A change of one record.
@@ -109,6 +107,8 @@ pub struct Change {
     pub unseen: Unseen,
     /// What may have been sent of this file before: such a version is ours.
     pub sent: Vec<Mark>,
+    /// The whole value as its writer sees it, of an append.
+    pub whole: Option<Text>,
     /// Set for a change that an earlier process left.
     pub left: Option<Left>,
     /// The mtime the file shows; it goes with the patch as its device date.

@@ -34,17 +34,21 @@ pub(super) enum Verdict {
     Refuse(Refusal),
 }
 
-/// Returns whether the record is what was shown when the change began.
+/// Returns whether the record is what was shown when the change began, or made here since.
 pub(super) fn is_current(change: &Change, remote: Option<&Remote>, life: u32) -> bool {
+    change.base.life == life && (is_unchanged(change, remote) || was_sent(change, remote))
+}
+
+/// Returns whether the record has the count that was shown.
+fn is_unchanged(change: &Change, remote: Option<&Remote>) -> bool {
     let remote_value = remote.and_then(|remote| remote.value.as_ref());
-    let unchanged = match (change.base.shown, remote) {
+    match (change.base.shown, remote) {
         (Shown::Absent, _) => remote_value.is_none(),
         (Shown::Version(shown), Some(remote)) => {
             remote_value.is_some() && remote.sync_count == shown
         }
         (Shown::Version(_), None) => false,
-    };
-    change.base.life == life && (unchanged || was_sent(change, remote))
+    }
 }
 
 /// Returns whether the record is what was sent before of the same file.
@@ -62,36 +66,43 @@ fn was_sent(change: &Change, remote: Option<&Remote>) -> bool {
 pub(super) fn decide(change: &Change, remote: Option<&Remote>, life: u32, exists: bool) -> Verdict {
     let remote_value = remote.and_then(|remote| remote.value.as_ref());
     let same_life = change.base.life == life;
-    let unchanged = is_current(change, remote, life);
+    let unchanged = same_life && is_unchanged(change, remote);
+    let current = is_current(change, remote, life);
     let ours = change.left.is_none();
     let replaces = same_life && ours && change.unseen == Unseen::Keep;
     let stale = Verdict::Refuse(Refusal::Stale);
-    if let Some(left) = &change.left {
-        if left.existed && !exists && change.kind != Kind::Remove {
-            return stale;
-        }
-        if let (Kind::Append(_), Some(theirs), false) = (&change.kind, remote_value, unchanged) {
-            return match theirs.as_bytes().starts_with(left.whole.as_bytes()) {
-                true => Verdict::Nothing,
-                false => stale,
-            };
-        }
+    if let Some(left) = &change.left
+        && left.existed
+        && !exists
+        && change.kind != Kind::Remove
+    {
+        return stale;
     }
     match (&change.kind, remote_value) {
         (Kind::Whole(value) | Kind::Edit(value), _) if unchanged => Verdict::Replace(value.clone()),
         (Kind::Whole(value) | Kind::Edit(value), Some(theirs)) if value == theirs => {
             Verdict::Nothing
         }
+        (Kind::Whole(value) | Kind::Edit(value), _) if current => Verdict::Replace(value.clone()),
         // Removed elsewhere: nothing is there that a whole write could destroy.
         (Kind::Whole(value), None) if same_life && ours => Verdict::Replace(value.clone()),
         (Kind::Whole(value), Some(_)) if replaces => Verdict::Replace(value.clone()),
         (Kind::Whole(_) | Kind::Edit(_), _) => stale,
+        (Kind::Append(text), Some(theirs)) if unchanged => append(theirs, text),
+        // Made already, or an older text of the file that has none of it.
+        (Kind::Append(_), theirs) if current || !ours => match (&change.whole, theirs) {
+            (Some(whole), Some(theirs)) if theirs.as_bytes().starts_with(whole.as_bytes()) => {
+                Verdict::Nothing
+            }
+            (Some(whole), _) if current => Verdict::Replace(whole.clone()),
+            _ => stale,
+        },
         (Kind::Append(text), Some(theirs)) if same_life => append(theirs, text),
         (Kind::Append(_), _) => stale,
-        (Kind::Times, Some(value)) if unchanged => Verdict::Replace(value.clone()),
+        (Kind::Times, Some(value)) if current => Verdict::Replace(value.clone()),
         (Kind::Times, _) => stale,
         (Kind::Remove, None) => Verdict::Nothing,
-        (Kind::Remove, Some(_)) if unchanged || replaces => Verdict::Remove,
+        (Kind::Remove, Some(_)) if current || replaces => Verdict::Remove,
         (Kind::Remove, Some(_)) => stale,
     }
 }
@@ -130,6 +141,7 @@ mod tests {
             kind,
             unseen,
             sent: Vec::new(),
+            whole: None,
             left: None,
             modified: Timestamp::from_millis(0),
         };
@@ -236,6 +248,7 @@ mod tests {
             kind: Kind::Whole("x".into()),
             unseen: Unseen::Keep,
             sent: Vec::new(),
+            whole: None,
             left: None,
             modified: Timestamp::from_millis(0),
         };
@@ -268,10 +281,8 @@ mod tests {
                     Mark::new(None, Timestamp::from_millis(5)),
                     Mark::new(Some(b"sent"), Timestamp::from_millis(8)),
                 ],
-                left: Some(Left {
-                    existed: true,
-                    whole: "older".into(),
-                }),
+                whole: Some("older".into()),
+                left: Some(Left { existed: true }),
                 modified: Timestamp::from_millis(9),
             };
             let remote = remote.map(|(value, sync_count, date)| Remote {
@@ -307,6 +318,8 @@ mod tests {
             verdict(whole(), Some(("sent", 4, 8)), true),
             replace("older")
         );
+        let sent = Some(("sent", 4, 8));
+        assert_eq!(verdict(append(), sent, true), replace("older"));
         // Somebody else wrote, removed, or deleted.
         for remote in [Some(("sent", 4, 7)), Some(("theirs", 4, 8)), None] {
             assert_eq!(verdict(whole(), remote, true), STALE);

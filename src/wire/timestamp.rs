@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Error, Serialize, Serializer};
 use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::FormatItem;
+use time::macros::format_description;
 
 const TEXT: &str = "class java.lang.String can not be converted to milliseconds since epoch";
 
@@ -21,6 +24,17 @@ impl Timestamp {
     /// Returns milliseconds since the epoch.
     pub fn as_millis(self) -> i64 {
         self.0
+    }
+
+    /// Writes it as ISO 8601 has it, in UTC, with milliseconds.
+    pub fn iso8601(self) -> String {
+        const FORM: &[FormatItem<'_>] = format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok();
+        let written = time.and_then(|time| time.format(FORM).ok());
+        // A date beyond year 9999 is shown as it came.
+        written.unwrap_or_else(|| self.0.to_string())
     }
 }
 

@@ -143,10 +143,13 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        // A daemon that was killed leaves a dead mount.
+        if is_mounted(&self.path) {
+            let _ = Command::new("umount").arg("-l").arg(&self.path).output();
+        }
         let Some(mut child) = self.child.take() else {
             return;
         };
-        let _ = Command::new("umount").arg("-l").arg(&self.path).output();
         let begun = Instant::now();
         while child.try_wait().is_ok_and(|ended| ended.is_none()) {
             if begun.elapsed() > PATIENCE {

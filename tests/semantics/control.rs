@@ -70,7 +70,10 @@ fn control_files_are_found_by_name_and_never_listed() {
         "find . -name '.cognito'; ls -A .; grep -r . . | wc -l",
     );
     assert!(!found.contains(".cognito"), "{found}");
-    assert_eq!(names(&control.root()), ["errors.log", "mount.json"]);
+    assert_eq!(
+        names(&control.root()),
+        ["errors.log", "mount.json", "parked.json", "stats.json"]
+    );
     assert_eq!(
         names(&control.pool()),
         [
@@ -107,10 +110,12 @@ fn control_a_mount_of_a_pool_has_the_files_of_both() {
         "errors.log",
         "events.json",
         "mount.json",
+        "parked.json",
+        "stats.json",
     ];
     let listed = names(&mounted.path.join(".cognito"));
-    assert_eq!(listed[..5], all);
-    assert_eq!(listed[5..], ["usage.json"]);
+    assert_eq!(listed[..7], all);
+    assert_eq!(listed[7..], ["usage.json"]);
 }
 
 #[test]
@@ -401,6 +406,8 @@ fn control_nothing_else_can_be_done_there() {
         pool.join("bulk-publish.json"),
         control.dataset().join("records.json"),
         control.root().join("mount.json"),
+        control.root().join("parked.json"),
+        control.root().join("stats.json"),
     ] {
         assert_eq!(
             errno(File::options().write(true).open(&path)),

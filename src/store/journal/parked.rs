@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Journal, JournalError, Place};
-use crate::wire::names::RecordKey;
+use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
@@ -49,15 +49,24 @@ pub struct Parked {
     pub key: RecordKey,
     pub side: Side,
     pub sync_count: i64,
+    /// Tells those of one key, side and count apart, from 1.
+    pub number: u32,
     /// Bytes.
     pub size: u64,
     pub modified: Timestamp,
     pub reason: String,
     /// When it was kept.
     pub at: Timestamp,
-    /// Whether it goes by itself one day.
-    pub expires: bool,
+    /// When it goes by itself, if it does.
+    pub expires: Option<Timestamp>,
 }
+
+/// The dataset that a kept version belongs to.
+pub type Whereabouts = (PoolId, IdentityId, DatasetName);
+
+/// What is read of a version, in the order of [`read`].
+const COLUMNS: &str =
+    "id, key, side, sync_count, number, length(text), modified, reason, at, expires";
 
 impl Journal {
     /// Keeps a version. One that is kept already is not kept twice.
@@ -76,16 +85,29 @@ impl Journal {
         (pool, identity, dataset): Place<'_>,
     ) -> Result<Vec<Parked>, JournalError> {
         let connection = self.connection();
-        let mut query = connection.prepare_cached(
-            "SELECT id, key, side, sync_count, length(text), modified, reason, at,
-                expires IS NOT NULL
-             FROM parked WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 ORDER BY key, id",
-        )?;
+        let mut query = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM parked
+             WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 ORDER BY key, id"
+        ))?;
         let rows = query.query_map(
             params![pool.as_str(), identity.as_str(), dataset.as_str()],
             read,
         )?;
         // A key that this version cannot read is left alone.
+        rows.filter_map(Result::transpose)
+            .collect::<Result<_, _>>()
+            .map_err(Into::into)
+    }
+
+    /// Lists all versions that are kept, by dataset and key, oldest first.
+    pub fn all_parked(&self) -> Result<Vec<(Whereabouts, Parked)>, JournalError> {
+        let connection = self.connection();
+        let mut query = connection.prepare_cached(&format!(
+            "SELECT {COLUMNS}, pool, identity, dataset FROM parked
+             ORDER BY pool, identity, dataset, key, id"
+        ))?;
+        let rows = query.query_map([], |row| Ok(whereabouts(row)?.zip(read(row)?)))?;
+        // As above.
         rows.filter_map(Result::transpose)
             .collect::<Result<_, _>>()
             .map_err(Into::into)
@@ -131,8 +153,12 @@ pub(super) fn park(
 ) -> rusqlite::Result<()> {
     connection.execute(
         "INSERT INTO parked
-            (pool, identity, dataset, key, side, sync_count, text, modified, reason, at, expires)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
+            (pool, identity, dataset, key, side, sync_count, text, modified, reason, at, expires,
+             number)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+            (SELECT 1 + coalesce(max(number), 0) FROM parked
+             WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
+             AND side = ?5 AND sync_count = ?6)
          WHERE NOT EXISTS (SELECT 1 FROM parked
             WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
             AND side = ?5 AND sync_count = ?6 AND text = ?7
@@ -169,12 +195,23 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<Parked>> {
         key,
         side,
         sync_count: row.get(3)?,
-        size: row.get::<_, i64>(4)?.unsigned_abs(),
-        modified: Timestamp::from_millis(row.get(5)?),
-        reason: row.get(6)?,
-        at: Timestamp::from_millis(row.get(7)?),
-        expires: row.get(8)?,
+        number: row.get(4)?,
+        size: row.get::<_, i64>(5)?.unsigned_abs(),
+        modified: Timestamp::from_millis(row.get(6)?),
+        reason: row.get(7)?,
+        at: Timestamp::from_millis(row.get(8)?),
+        expires: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_millis),
     }))
+}
+
+fn whereabouts(row: &Row<'_>) -> rusqlite::Result<Option<Whereabouts>> {
+    let column = |name| row.get::<_, String>(name);
+    let (pool, identity, dataset) = (column("pool")?, column("identity")?, column("dataset")?);
+    let parsed = (pool.parse(), identity.parse(), dataset.parse());
+    Ok(match parsed {
+        (Ok(pool), Ok(identity), Ok(dataset)) => Some((pool, identity, dataset)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -221,6 +258,11 @@ mod tests {
             .filter_map(|parked| parked.key.as_str())
             .collect();
         assert_eq!(keys, ["a", "k", "k"]);
+        let numbers: Vec<_> = parked.iter().map(|parked| parked.number).collect();
+        assert_eq!(numbers, [1, 1, 2]);
+        let all = journal.all_parked().unwrap();
+        assert!(all.iter().all(|((of, _, _), _)| *of == pool));
+        assert!(all.iter().map(|(_, parked)| parked).eq(&parked));
         assert_eq!(journal.parked_count().unwrap(), 2);
         assert_eq!(
             journal.parked_text(parked[1].id).unwrap().unwrap(),
@@ -234,5 +276,6 @@ mod tests {
         assert!(journal.discard_parked(parked[1].id).unwrap());
         assert!(!journal.discard_parked(parked[1].id).unwrap());
         assert_eq!(journal.parked(place).unwrap(), parked[2..]);
+        assert_eq!(parked[2].number, 2);
     }
 }

@@ -68,6 +68,7 @@ fn a_token_is_used_for_one_push() {
             kind,
             unseen: Unseen::Refuse,
             sent: Vec::new(),
+            whole: None,
             left: None,
             modified,
         }]);
@@ -95,6 +96,7 @@ fn a_group_nobody_waits_for_is_settled_when_its_update_was_not_sent() {
         kind: Kind::Whole("x".into()),
         unseen: Unseen::Refuse,
         sent: Vec::new(),
+        whole: None,
         left: None,
         modified: Timestamp::from_millis(5),
     }]);
@@ -117,6 +119,7 @@ fn held_updates_let_listings_through() {
         kind: Kind::Remove,
         unseen: Unseen::Refuse,
         sent: Vec::new(),
+        whole: None,
         left: None,
         modified: Timestamp::from_millis(5),
     }]);

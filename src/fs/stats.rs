@@ -1,0 +1,52 @@
+//! `stats.json`: what the mount did and has to do, counted.
+
+use serde::Serialize;
+
+use super::error::Error;
+use super::lookup::FileSystem;
+use crate::store;
+
+#[derive(Debug, Serialize)]
+struct Stats {
+    #[serde(flatten)]
+    store: store::Stats,
+    /// Files with something unsent.
+    pending: usize,
+    /// Those of them that could not be sent so far.
+    refused: usize,
+    /// Operations that failed, as in `errors.log`, since the mount began.
+    failures: u64,
+}
+
+impl FileSystem {
+    pub(super) async fn stats_text(&self) -> Result<String, Error> {
+        let stats = Stats {
+            store: self.store.stats().await?,
+            pending: self.unsent(),
+            refused: self.refused(),
+            failures: self.failures.count(),
+        };
+        pretty(&stats)
+    }
+
+    /// Returns how many files have something unsent that was tried in vain.
+    fn refused(&self) -> usize {
+        let mut inodes = self.inodes();
+        let unsent = inodes.all_unsent().into_iter();
+        let refused = unsent.filter(|ino| {
+            let record = inodes.record(*ino);
+            let unsent = record.and_then(|record| record.unsent.as_ref());
+            unsent.is_some_and(|unsent| unsent.refused.is_some())
+        });
+        let files = refused.count();
+        files + inodes.loose.values().filter(|loose| loose.refused).count()
+    }
+}
+
+/// Writes JSON as the files under `.cognito` have it.
+pub(super) fn pretty(value: &impl Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(value);
+    let mut text = text.map_err(|_| Error::Invalid("it cannot be written as JSON"))?;
+    text.push('\n');
+    Ok(text)
+}

@@ -187,6 +187,8 @@ impl FileSystem {
             .and_then(|remote| remote.value.as_ref());
         let sent = push.sent.text.as_deref();
         let as_sent = sent.is_none() || value.and_then(Text::as_str) == sent;
+        // What was appended to a version that nobody here has read does not show it.
+        let blind = matches!(push.change.kind, Kind::Append(_)) && push.change.base != record.base;
         let mut all_sent = true;
         if let Some(unsent) = &mut record.unsent {
             all_sent = unsent.generation == push.sent.generation;
@@ -194,7 +196,7 @@ impl FileSystem {
                 *from = sent.len();
             }
             // A value that is not only ours was not shown: the base stays what it was.
-            if as_sent {
+            if as_sent && !blind {
                 unsent.base = landed.base;
             }
             if all_sent {
@@ -206,7 +208,7 @@ impl FileSystem {
                 Some(remote) if all_sent => record.show(remote, landed.base),
                 _ => record.base = landed.base,
             }
-            if standing == Standing::Named {
+            if standing == Standing::Named && !blind {
                 let id = record.id();
                 inodes.note_shown(id, landed.base);
             }
@@ -269,11 +271,18 @@ impl FileSystem {
 
     /// Drops what could not be sent; the name leads to the remote version again.
     pub(super) fn discard(&self, inodes: &mut Inodes, ino: Ino) {
+        let named = inodes.standing(ino) == Standing::Named;
         let Some(record) = inodes.record_mut(ino) else {
             return;
         };
-        if record.unsent.is_some() {
+        if let Some(base) = record.unsent.as_ref().map(|unsent| unsent.base) {
+            let id = record.id();
             record.drop_unsent();
+            // Its writer has not seen more than that, and may try again.
+            record.base = base;
+            if named {
+                inodes.note_shown(id, base);
+            }
             self.supersede(inodes, ino);
         }
     }

@@ -9,6 +9,8 @@ mod cli_publish;
 mod cli_users;
 mod conformance;
 mod dataset_model;
+mod faults;
+mod model;
 mod mount;
 mod point;
 mod semantics;

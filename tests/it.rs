@@ -11,6 +11,8 @@ mod cli_users;
 mod conformance;
 mod crash;
 mod dataset_model;
+mod faults;
+mod model;
 mod mount;
 mod point;
 mod semantics;

@@ -15,8 +15,8 @@ use super::inode::{Ino, Inodes};
 use super::lookup::{Entry, FileSystem, Found, Place, check_length};
 use super::name::{Decoded, decode};
 use super::node::{NodeKind, RecordNode, Standing};
-use super::push::Extent;
-use super::unsent::{UnsentKind, begin, check_size, date, take_back, truncate};
+use super::push::{Extent, lock_gate};
+use super::unsent::{Unsent, UnsentKind, begin, check_size, date, take_back, truncate};
 use crate::store::Freshness;
 use crate::sync::Shown;
 use crate::wire::names::RecordKey;
@@ -83,6 +83,9 @@ impl FileSystem {
         flags: OpenFlags,
         deadline: Instant,
     ) -> Result<Opened, Error> {
+        if flags.write {
+            self.wait_until_dropped(ino, deadline).await?;
+        }
         let mut inodes = self.loaded(ino, deadline).await?;
         if inodes.standing(ino) == Standing::Superseded {
             return Err(Error::Superseded);
@@ -105,6 +108,24 @@ impl FileSystem {
             truncate(&mut inodes, ino, 0, false)?;
         }
         Ok(self.open_handle(ino, flags))
+    }
+
+    /// Waits while what the last writer was told of is dropped: it is not to go with what is
+    /// written next.
+    async fn wait_until_dropped(&self, ino: Ino, deadline: Instant) -> Result<(), Error> {
+        let gate = {
+            let inodes = self.inodes();
+            let record = inodes.record(ino).filter(|record| record.writers == 0);
+            let unsent = record.filter(|record| {
+                let unsent = record.unsent.as_ref();
+                unsent.is_some_and(Unsent::is_refused)
+            });
+            unsent.map(|record| record.gate.clone())
+        };
+        if let Some(gate) = gate {
+            lock_gate(&gate, deadline).await?;
+        }
+        Ok(())
     }
 
     fn open_handle(&self, ino: Ino, flags: OpenFlags) -> Opened {
@@ -339,16 +360,15 @@ impl FileSystem {
         let Some(file) = self.lock_files().remove(&handle) else {
             return Ok(());
         };
-        let (last_writer, refused) = {
+        let (last_writer, refused, _dropping) = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, file.ino)?;
             record.writers = record.writers.saturating_sub(u32::from(file.write));
-            let unsent = record.unsent.as_ref();
-            let refused = unsent.is_some_and(|unsent| {
-                let refused = unsent.refused.as_ref();
-                refused.is_some_and(|(generation, _)| *generation == unsent.generation)
-            });
-            (file.write && record.writers == 0, refused)
+            let refused = record.unsent.as_ref().is_some_and(Unsent::is_refused);
+            let last_writer = file.write && record.writers == 0;
+            let gate = record.gate.clone();
+            let dropping = (last_writer && refused).then(|| gate.try_lock_owned().ok());
+            (last_writer, refused, dropping)
         };
         let sent = match last_writer {
             true if refused => Err(Error::Parked),

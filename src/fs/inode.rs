@@ -204,6 +204,18 @@ impl Inodes {
             if let Some(node) = self.nodes.get_mut(&ino) {
                 node.standing = standing;
             }
+            // What lay in a directory is not what another of its name holds.
+            for child in self
+                .names
+                .remove(&ino)
+                .into_iter()
+                .flat_map(HashMap::into_values)
+            {
+                if let Some(node) = self.nodes.get_mut(&child) {
+                    node.standing = Standing::Superseded;
+                }
+                self.drop_if_unused(child);
+            }
             self.drop_if_unused(ino);
         }
     }

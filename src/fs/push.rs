@@ -12,7 +12,7 @@ use super::inode::{Ino, Inodes, RecordId};
 use super::lookup::FileSystem;
 use super::node::Standing;
 use super::unsent::UnsentKind;
-use crate::store::{Commit, Dataset, ErrorKind, NewlyParked, Settled};
+use crate::store::{Commit, Dataset, ErrorKind, NewlyParked, Rebased, Settled};
 use crate::sync::{Change, Kind, Landed, Left, Mark, Ticket};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -298,6 +298,11 @@ impl FileSystem {
             .and_then(|remote| remote.value.as_ref());
         let sent = push.sent.text.as_deref();
         let as_sent = sent.is_none() || value.and_then(Text::as_str) == sent;
+        // What was appended to a version that nobody here has read does not show it.
+        let own = push.changes.first();
+        let blind = own.is_some_and(|change| {
+            matches!(change.kind, Kind::Append(_)) && change.base != record.base
+        });
         let mut all_sent = true;
         if let Some(unsent) = &mut record.unsent {
             all_sent = unsent.generation == push.sent.generation;
@@ -305,7 +310,7 @@ impl FileSystem {
                 *from = sent.len();
             }
             // A value that is not only ours was not shown: the base stays what it was.
-            if as_sent {
+            if as_sent && !blind {
                 unsent.base = landed.base;
             }
             unsent.sent.clear();
@@ -313,7 +318,11 @@ impl FileSystem {
             match unsent.queued {
                 Some(queued) if queued.generation > push.sent.generation => {
                     is_queued = true;
-                    settled.rebased = as_sent.then_some((queued.slot.id, landed.base));
+                    settled.rebased = as_sent.then_some(Rebased {
+                        id: queued.slot.id,
+                        base: unsent.base,
+                        appended_from: sent.map(str::len),
+                    });
                 }
                 queued => {
                     settled.ids.extend(queued.map(|queued| queued.slot.id));
@@ -339,7 +348,7 @@ impl FileSystem {
                 Some(remote) if all_sent => record.show(remote, landed.base),
                 _ => record.base = landed.base,
             }
-            if standing == Standing::Named {
+            if standing == Standing::Named && !blind {
                 inodes.note_shown(id, landed.base);
             }
             inodes.drop_if_unused(ino);
@@ -425,15 +434,20 @@ impl FileSystem {
     /// Drops what could not be sent, but for what the journal has; the name leads to the remote
     /// version again.
     pub(super) fn discard(&self, inodes: &mut Inodes, ino: Ino) {
+        let named = inodes.standing(ino) == Standing::Named;
         let Some(record) = inodes.record_mut(ino) else {
             return;
         };
-        if record
-            .unsent
-            .as_ref()
-            .is_some_and(|unsent| !unsent.is_in_journal())
-        {
+        let unsent = record.unsent.as_ref();
+        let unsent = unsent.filter(|unsent| !unsent.is_in_journal());
+        if let Some(base) = unsent.map(|unsent| unsent.base) {
+            let id = record.id();
             record.drop_unsent();
+            // Its writer has not seen more than that, and may try again.
+            record.base = base;
+            if named {
+                inodes.note_shown(id, base);
+            }
             self.supersede(inodes, ino);
         }
     }

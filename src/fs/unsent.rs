@@ -158,6 +158,12 @@ impl Unsent {
         queued.is_some_and(|queued| queued.generation == self.generation)
     }
 
+    /// Returns whether its writer was told that it could not be sent, and has not changed it since.
+    pub(super) fn is_refused(&self) -> bool {
+        let refused = self.refused.as_ref();
+        refused.is_some_and(|(generation, _)| *generation == self.generation)
+    }
+
     /// It was changed just now.
     pub(super) fn touch(&mut self) {
         self.modified = SystemTime::now().into();

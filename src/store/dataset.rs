@@ -170,6 +170,11 @@ impl Dataset {
         (inner.state.bytes(), inner.state.records().count())
     }
 
+    /// A listing of datasets lacks it: it is looked at before anything is sent to it.
+    pub(super) fn note_absent(&self) {
+        lock(&self.inner).state.drop_token();
+    }
+
     pub(super) fn evict(&self) {
         lock(&self.inner).state.evict();
     }
@@ -313,7 +318,16 @@ impl Dataset {
                         () = self.wake.notified() => {}
                     }
                 }
-                Step::Delete => self.make_deletion().await,
+                Step::Delete => match self.make_deletion().await {
+                    Sent::Answered => again = 0,
+                    Sent::Again => {
+                        again += 1;
+                        tokio::select! {
+                            () = tokio::time::sleep(self.store().client().pause(again)) => {}
+                            () = self.wake.notified() => {}
+                        }
+                    }
+                },
                 Step::RefuseDeletion => {
                     lock(&self.inner).resolve_deletions(&Err(ErrorKind::NotEmpty.into()));
                 }
@@ -337,8 +351,9 @@ impl Dataset {
         step
     }
 
-    /// Deletes the dataset, which was just listed empty. Nothing else is under way for it.
-    async fn make_deletion(&self) {
+    /// Deletes the dataset, which was just listed empty. Nothing else is under way for it. Whether
+    /// it was deleted is looked up when no answer tells: somebody may have made it again.
+    async fn make_deletion(&self) -> Sent {
         let deleted = match self.exists() {
             true => {
                 let operation = DeleteDataset {
@@ -348,6 +363,14 @@ impl Dataset {
                 };
                 let deadline = self.store().deadline();
                 let deleted = self.store().client().call(&operation, deadline).await;
+                if deleted.as_ref().is_err_and(api::Error::is_unsure) {
+                    let mut inner = lock(&self.inner);
+                    inner.deletions.retain(|waiter| !waiter.is_closed());
+                    if !inner.deletions.is_empty() {
+                        inner.state.want_deletion();
+                        return Sent::Again;
+                    }
+                }
                 match deleted.map_err(Error::from) {
                     Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                     _ => {
@@ -363,6 +386,7 @@ impl Dataset {
             self.note_life();
         }
         lock(&self.inner).resolve_deletions(&deleted);
+        Sent::Answered
     }
 
     /// Bases outlive this object, so the life they belong to must as well.
@@ -520,7 +544,7 @@ impl Drop for Running {
     }
 }
 
-/// What came of sending an update.
+/// What came of sending an update or a deletion.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
     Answered,

@@ -210,7 +210,10 @@ impl Identity {
                 Ok(listed) => {
                     return match listed.iter().any(|entry| entry.name == *name) {
                         true => Ok(dataset),
-                        false => Err(ErrorKind::NotFound.into()),
+                        false => {
+                            dataset.note_absent();
+                            Err(ErrorKind::NotFound.into())
+                        }
                     };
                 }
                 // A path that is named works all the same.

@@ -23,6 +23,6 @@ pub use journal::{
     Journal, JournalError, NewQueued, Parked, Queued, QueuedKind, Side, Slot, Tie, Whereabouts,
 };
 pub use kept::NewlyParked;
-pub use queue::{Settled, shown_count};
+pub use queue::{Rebased, Settled, shown_count};
 pub use stats::{CacheStats, Stats};
 pub use waiters::Commit;

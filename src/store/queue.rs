@@ -16,10 +16,19 @@ use crate::wire::names::RecordKey;
 pub struct Settled {
     /// Those that were made or given up, by their ids.
     pub ids: Vec<i64>,
-    /// One that is still to be made, and what it is based on now.
-    pub rebased: Option<(i64, Base)>,
+    /// One that is still to be made.
+    pub rebased: Option<Rebased>,
     /// What is kept of one that was given up.
     pub parked: Option<NewlyParked>,
+}
+
+/// A change in the journal that is based on what a part of it has become.
+#[derive(Clone, Copy, Debug)]
+pub struct Rebased {
+    pub id: i64,
+    pub base: Base,
+    /// How much of the text the service has, if it is an append.
+    pub appended_from: Option<usize>,
 }
 
 impl Dataset {
@@ -52,10 +61,9 @@ impl Dataset {
         }
         let now = SystemTime::now().into();
         let settle = move |journal: &Journal, place: super::journal::Place<'_>| {
-            let rebased = settled.rebased.map(|(id, base)| (id, shown_count(base)));
             let parked = settled.parked.map(NewlyParked::into_new);
             let parked = parked.as_ref().map(|parked| (parked, now));
-            journal.settle(place, &settled.ids, rebased, parked)
+            journal.settle(place, &settled.ids, settled.rebased, parked)
         };
         self.ask(settle).await
     }

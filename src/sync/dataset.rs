@@ -18,8 +18,9 @@ use crate::wire::timestamp::Timestamp;
 
 /// How often a group is sent again after conflicts and refused tokens.
 const MAX_ATTEMPTS: u32 = 10;
-/// How old a session token may be when it is used; its life on the service is not documented.
-const TOKEN_LIFE: Duration = Duration::from_secs(60);
+/// How old a session token may be when it is used. A new record makes a dataset again that was
+/// deleted since, and no count tells.
+const TOKEN_LIFE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Listed {
@@ -144,6 +145,11 @@ impl DatasetState {
     /// Asks for a listing, however fresh the last one is.
     pub fn want_list(&mut self) {
         self.list_wanted = true;
+    }
+
+    /// Has a listing precede the next update.
+    pub fn drop_token(&mut self) {
+        self.token = None;
     }
 
     /// Asks for the dataset to be deleted if a new listing shows it empty.

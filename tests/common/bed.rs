@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_sdk_cognitosync::types::{Operation, RecordPatch};
+use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use cognitofs::server::http::router;
@@ -18,6 +19,7 @@ use cognitofs::wire::names::{IdentityId, PoolId};
 use cognitofs::wire::operation::Call;
 use cognitofs::wire::records::{ListRecords, Records};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::mounted::Mounted;
 use super::tap::{Tap, Trouble};
@@ -30,6 +32,8 @@ pub struct Bed {
     pub identity: IdentityId,
     pub directory: tempfile::TempDir,
     tap: Arc<Tap>,
+    app: Router,
+    listening: JoinHandle<std::io::Result<()>>,
     runtime: Runtime,
 }
 
@@ -47,7 +51,8 @@ impl Bed {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
         let listener = listener.unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(async move { axum::serve(listener, app).await });
+        let served = axum::serve(listener, app.clone());
+        let listening = runtime.spawn(async move { served.await });
         // Not under /tmp, where vim makes no backups.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         Self {
@@ -57,7 +62,28 @@ impl Bed {
             identity,
             directory,
             tap,
+            app,
+            listening,
             runtime,
+        }
+    }
+
+    /// From now on connections are refused, and those there are break with their next call.
+    pub fn refuse(&mut self) {
+        self.listening.abort();
+        while !self.listening.is_finished() {
+            std::thread::yield_now();
+        }
+        self.trouble("*", Trouble::LoseCall, 0, usize::MAX);
+    }
+
+    /// Takes connections again, and makes no more trouble.
+    pub fn accept(&mut self) {
+        self.calm();
+        if self.listening.is_finished() {
+            let listener = tokio::net::TcpListener::bind(self.address);
+            let served = axum::serve(self.runtime.block_on(listener).unwrap(), self.app.clone());
+            self.listening = self.runtime.spawn(async move { served.await });
         }
     }
 

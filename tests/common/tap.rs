@@ -26,6 +26,14 @@ pub enum Trouble {
     Late(Duration),
     /// It is answered late.
     Slow(Duration),
+    /// It is carried out, and the connection breaks in the middle of the answer.
+    Torn,
+    /// It is carried out, and answered with what is no JSON.
+    Garbage,
+    /// It is carried out, and a byte of the answer comes each time so long has passed.
+    Trickle(Duration),
+    /// It is answered with a status, and the wish that it be tried again after so many seconds.
+    RetryAfter(u16, u64),
 }
 
 struct Wanted {
@@ -108,8 +116,39 @@ impl Tap {
                 tokio::time::sleep(pause).await;
                 next.run(request).await
             }
+            Some(Trouble::Torn) => {
+                let (mut head, body) = bytes(next.run(request).await).await;
+                let half = body.slice(..body.len() / 2);
+                head.headers.remove("content-length");
+                let broken = Err(std::io::Error::other("the tap is closed"));
+                let body = futures_util::stream::iter([Ok(half), broken]);
+                Response::from_parts(head, Body::from_stream(body))
+            }
+            Some(Trouble::Garbage) => {
+                next.run(request).await;
+                "{\"Records\": [{\"Key\"".into_response()
+            }
+            Some(Trouble::Trickle(pause)) => {
+                let (head, body) = bytes(next.run(request).await).await;
+                let byte = move |at| async move {
+                    tokio::time::sleep(pause).await;
+                    Ok::<_, std::io::Error>(at)
+                };
+                let each = (0..body.len()).map(move |at| body.slice(at..=at));
+                let body = futures_util::StreamExt::then(futures_util::stream::iter(each), byte);
+                Response::from_parts(head, Body::from_stream(body))
+            }
+            Some(Trouble::RetryAfter(status, seconds)) => {
+                let header = [("retry-after", seconds.to_string())];
+                (StatusCode::from_u16(status).unwrap(), header).into_response()
+            }
         }
     }
+}
+
+async fn bytes(answer: Response) -> (axum::http::response::Parts, axum::body::Bytes) {
+    let (head, body) = answer.into_parts();
+    (head, axum::body::to_bytes(body, usize::MAX).await.unwrap())
 }
 
 /// An answer whose body breaks off, which closes the connection.

@@ -6,6 +6,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::queue::{Rebased, shown_count};
 use super::{Journal, JournalError, NewParked, Place, park};
 use crate::sync::Mark;
 use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
@@ -117,7 +118,7 @@ impl Journal {
         &self,
         place: Place<'_>,
         ids: &[i64],
-        rebased: Option<(i64, Option<i64>)>,
+        rebased: Option<Rebased>,
         parked: Option<(&NewParked, Timestamp)>,
     ) -> Result<(), JournalError> {
         let settle = |connection: &Connection| {
@@ -125,11 +126,13 @@ impl Journal {
             for id in ids {
                 tx.execute("DELETE FROM changes WHERE id = ?1", [id])?;
             }
-            if let Some((id, base)) = rebased {
+            if let Some(rebased) = rebased {
+                let from = rebased.appended_from.map(|from| from as i64);
                 tx.execute(
-                    "UPDATE changes SET base = ?1, existed = 1, sent = x''
-                     WHERE id = ?2",
-                    params![base, id],
+                    "UPDATE changes SET base = ?1, existed = 1, sent = x'',
+                        appended_from = coalesce(?2, appended_from)
+                     WHERE id = ?3",
+                    params![shown_count(rebased.base), from, rebased.id],
                 )?;
             }
             if let Some((parked, at)) = parked {
@@ -283,6 +286,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::sync::{Base, Shown};
 
     fn change(key: &str, kind: QueuedKind, text: &str) -> NewQueued {
         NewQueued {
@@ -318,8 +322,16 @@ mod tests {
             assert_eq!(again.place, first.place);
             assert_ne!(again.id, first.id);
             // What was settled is the older text: the newer one stays.
+            let rebased = Rebased {
+                id: again.id,
+                base: Base {
+                    life: 0,
+                    shown: Shown::Version(5),
+                },
+                appended_from: Some(2),
+            };
             journal
-                .settle(place, &[first.id], Some((again.id, Some(5))), None)
+                .settle(place, &[first.id], Some(rebased), None)
                 .unwrap();
             queue(change("c", QueuedKind::Whole, "3"));
             // A removal goes to the end.
@@ -340,7 +352,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                ("a", QueuedKind::Append { from: 1 }, Some(5)),
+                ("a", QueuedKind::Append { from: 2 }, Some(5)),
                 ("b", QueuedKind::Remove, Some(4)),
                 ("c", QueuedKind::Remove, Some(4)),
             ]

@@ -178,3 +178,14 @@ fn s09_a_second_try_is_based_on_what_the_first_was() {
         }
     });
 }
+
+/// What was never sent is not removed at the service.
+#[test]
+fn s09_a_file_that_was_refused_is_only_here() {
+    alone("s09_a_file_that_was_refused_is_only_here", || {
+        for settings in [KEEP, REFUSE] {
+            let refused = [Set(0), Open(1, 2, Mode::Append), Extend(2), Fsync(1)];
+            replay(settings, &[&refused[..], &[Unlink(2)]].concat());
+        }
+    });
+}

@@ -49,6 +49,13 @@ pub(super) struct Sent {
     pub(super) modified: Timestamp,
 }
 
+impl Sent {
+    fn mark(&self) -> Option<Mark> {
+        let text = self.text.as_ref()?;
+        Some(Mark::new(Some(text.as_bytes()), self.modified))
+    }
+}
+
 impl FileSystem {
     /// Sends what is unsent in a file, one push of a file after another.
     pub(super) async fn push(
@@ -89,6 +96,9 @@ impl FileSystem {
                 Err(Commit { error, ticket }) => {
                     let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
                     let generation = push.sent.generation;
+                    if ticket.is_none() && push.attempt.is_none() {
+                        self.note_not_made(ino, &push.sent);
+                    }
                     self.note_attempt(ino, &push.dataset, attempt);
                     let is_final = ticket.is_none() && error.kind().is_final();
                     let error = error.into();
@@ -99,6 +109,17 @@ impl FileSystem {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    /// What was refused the first time it was sent is not the service's.
+    fn note_not_made(&self, ino: Ino, sent: &Sent) {
+        let mut inodes = self.inodes();
+        let unsent = inodes
+            .record_mut(ino)
+            .and_then(|record| record.unsent.as_mut());
+        if let (Some(unsent), Some(mark)) = (unsent, sent.mark()) {
+            unsent.sent.retain(|other| *other != mark);
         }
     }
 
@@ -191,11 +212,8 @@ impl FileSystem {
             modified: unsent.modified,
         };
         let tie = unsent.queued.and_then(|queued| queued.slot.tie);
-        if let Some(text) = &sent.text {
-            add(
-                &mut unsent.sent,
-                Mark::new(Some(text.as_bytes()), sent.modified),
-            );
+        if let Some(mark) = sent.mark() {
+            add(&mut unsent.sent, mark);
         }
         let dataset = record.dataset.clone();
         let tied = inodes.tied_to(tie, &dataset);

@@ -39,26 +39,8 @@ const REFUSE: Settings = Settings {
     keeps_unseen: false,
 };
 
-/// Runs a test of this module in a process of its own. A process that is started inherits every
-/// open file until it is another program, and closes them then: which is a flush.
 fn alone(test: &str, action: impl FnOnce()) {
-    if std::env::var_os("COGNITOFS_MODEL_ALONE").is_some() {
-        return action();
-    }
-    let tests = std::env::current_exe().unwrap();
-    let output = std::process::Command::new(tests)
-        .args(["--exact", &format!("model::{test}")])
-        .args(["--nocapture", "--test-threads=1"])
-        .env("COGNITOFS_MODEL_ALONE", "1")
-        .output()
-        .unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (printed, failed) = (said(&output.stdout), said(&output.stderr));
-    println!("{printed}");
-    assert!(
-        printed.contains("1 passed") && output.status.success(),
-        "{failed}"
-    );
+    crate::common::alone(&format!("model::{test}"), action);
 }
 
 fn check(settings: Settings) {

@@ -7,6 +7,6 @@ mod served;
 mod tap;
 
 pub use bed::Bed;
-pub use mounted::{Mounted, is_mounted, program, run, shell};
+pub use mounted::{Mounted, alone, is_mounted, program, run, shell};
 pub use served::Served;
 pub use tap::Trouble;

@@ -182,3 +182,22 @@ pub fn run(directory: &Path, command: &str) -> String {
     assert!(output.status.success(), "{command}: {error}");
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Runs a test in a process of its own. A process that is started inherits every open file until it
+/// is another program, and closes them then: which is a flush of what a test has open.
+pub fn alone(test: &str, action: impl FnOnce()) {
+    const MARK: &str = "COGNITOFS_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return action();
+    }
+    let mut tests = Command::new(std::env::current_exe().unwrap());
+    tests.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    let output = tests.env(MARK, "1").output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{printed}");
+    assert!(
+        printed.contains("1 passed") && output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
 use super::{close, errno, names, rewrite, wait_for_text};
-use crate::common::{Bed, run};
+use crate::common::{Bed, alone, run};
 
 #[test]
 fn s10_a_rename_is_one_update() {
@@ -199,29 +199,34 @@ fn s11_an_identity_without_data_is_checked_once() {
 
 #[test]
 fn s13_what_cannot_be_carried_is_refused_before_it_is_sent() {
-    let bed = Bed::new();
-    bed.change("data", &[("k", Some("v"))]);
-    let mounted = bed.mount("");
-    let dataset = bed.dataset(&mounted, "data");
-    let (_, calls) = bed.calls_of(|| {
-        let mut file = File::create(dataset.join("big")).unwrap();
-        let most = vec![b'x'; 1_048_575];
-        file.write_all(&most).unwrap();
-        assert_eq!(errno(file.write(b"y")), libc::EFBIG);
-        file.seek(SeekFrom::Start(1 << 40)).unwrap();
-        assert_eq!(errno(file.write(b"y")), libc::EFBIG);
-        assert_eq!(errno(file.set_len(1_048_576)), libc::EFBIG);
-        fs::remove_file(dataset.join("big")).unwrap();
-        let mut file = File::create(dataset.join("bytes")).unwrap();
-        file.write_all(b"\xff\xfe").unwrap();
-        assert_eq!(errno(close(file)), libc::EILSEQ);
-    });
-    assert!(!calls.contains(&"UpdateRecords"), "{calls:?}");
-    // The kernel releases a file after close has returned.
-    let begun = Instant::now();
-    while names(&dataset) != ["k"] {
-        assert!(begun.elapsed() < Duration::from_secs(10));
-    }
+    alone(
+        "semantics::changes::s13_what_cannot_be_carried_is_refused_before_it_is_sent",
+        || {
+            let bed = Bed::new();
+            bed.change("data", &[("k", Some("v"))]);
+            let mounted = bed.mount("");
+            let dataset = bed.dataset(&mounted, "data");
+            let (_, calls) = bed.calls_of(|| {
+                let mut file = File::create(dataset.join("big")).unwrap();
+                let most = vec![b'x'; 1_048_575];
+                file.write_all(&most).unwrap();
+                assert_eq!(errno(file.write(b"y")), libc::EFBIG);
+                file.seek(SeekFrom::Start(1 << 40)).unwrap();
+                assert_eq!(errno(file.write(b"y")), libc::EFBIG);
+                assert_eq!(errno(file.set_len(1_048_576)), libc::EFBIG);
+                fs::remove_file(dataset.join("big")).unwrap();
+                let mut file = File::create(dataset.join("bytes")).unwrap();
+                file.write_all(b"\xff\xfe").unwrap();
+                assert_eq!(errno(close(file)), libc::EILSEQ);
+            });
+            assert!(!calls.contains(&"UpdateRecords"), "{calls:?}");
+            // The kernel releases a file after close has returned.
+            let begun = Instant::now();
+            while names(&dataset) != ["k"] {
+                assert!(begun.elapsed() < Duration::from_secs(10));
+            }
+        },
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::{close, rewrite, wait_for_text};
-use crate::common::{Bed, Trouble, run};
+use crate::common::{Bed, Trouble, alone, run};
 
 #[test]
 fn s07_a_close_sends_the_whole_in_one_update() {
@@ -84,30 +84,40 @@ fn s07_a_failed_flush_leaves_the_file_dirty_for_the_next() {
 
 #[test]
 fn s07_what_is_unsent_at_the_last_release_gives_way_to_the_remote_value() {
-    let bed = Bed::new();
-    bed.change("data", &[("k", Some("old"))]);
-    let mounted = bed.mount("");
-    let dataset = bed.dataset(&mounted, "data");
-    bed.trouble("UpdateRecords", Trouble::Status(400), 0, usize::MAX);
-    assert!(rewrite(&dataset.join("k"), "new").is_err());
-    bed.calm();
-    wait_for_text(&dataset.join("k"), "old");
-    assert_eq!(bed.remote("data", "k"), Some(Some("old".to_owned())));
+    alone(
+        "semantics::writing::s07_what_is_unsent_at_the_last_release_gives_way_to_the_remote_value",
+        || {
+            let bed = Bed::new();
+            bed.change("data", &[("k", Some("old"))]);
+            let mounted = bed.mount("");
+            let dataset = bed.dataset(&mounted, "data");
+            bed.trouble("UpdateRecords", Trouble::Status(400), 0, usize::MAX);
+            assert!(rewrite(&dataset.join("k"), "new").is_err());
+            bed.calm();
+            wait_for_text(&dataset.join("k"), "old");
+            assert_eq!(bed.remote("data", "k"), Some(Some("old".to_owned())));
+        },
+    );
 }
 
 #[test]
 fn s07_what_was_dropped_is_not_shown_for_the_rest_of_ttl() {
-    let bed = Bed::new();
-    bed.change("data", &[("k", Some("old"))]);
-    let mounted = bed.mount("ttl=60s");
-    let path = bed.dataset(&mounted, "data").join("k");
-    bed.trouble("UpdateRecords", Trouble::Status(400), 0, usize::MAX);
-    assert!(rewrite(&path, "a longer text").is_err());
-    let begun = Instant::now();
-    while fs::metadata(&path).unwrap().len() != 3 {
-        assert!(begun.elapsed() < Duration::from_secs(10));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    alone(
+        "semantics::writing::s07_what_was_dropped_is_not_shown_for_the_rest_of_ttl",
+        || {
+            let bed = Bed::new();
+            bed.change("data", &[("k", Some("old"))]);
+            let mounted = bed.mount("ttl=60s");
+            let path = bed.dataset(&mounted, "data").join("k");
+            bed.trouble("UpdateRecords", Trouble::Status(400), 0, usize::MAX);
+            assert!(rewrite(&path, "a longer text").is_err());
+            let begun = Instant::now();
+            while fs::metadata(&path).unwrap().len() != 3 {
+                assert!(begun.elapsed() < Duration::from_secs(10));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        },
+    );
 }
 
 #[test]

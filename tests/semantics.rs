@@ -4,6 +4,7 @@ mod attributes;
 mod changes;
 mod conflicts;
 mod control;
+mod crowds;
 mod journal;
 mod names;
 mod races;

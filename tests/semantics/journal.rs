@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{close, errno, names, rewrite};
-use crate::common::{Bed, Mounted, Trouble, run};
+use crate::common::{Bed, Mounted, Trouble, program, run};
 
 struct Journal {
     bed: Bed,
@@ -477,4 +477,53 @@ fn s08_a_text_that_cannot_be_noted_does_not_take_an_earlier_one_with_it() {
     journal.wait_for("it is sent", || {
         journal.remote("k").as_deref() == Some("good")
     });
+}
+
+#[test]
+fn s08_the_next_mount_waits_for_the_daemon_of_the_last() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("k", Some("v"))]);
+    let (first, dataset) = journal.mount();
+    fs::read(dataset.join("k")).unwrap();
+    let slow = Trouble::Slow(Duration::from_millis(800));
+    journal.bed.trouble("UpdateRecords", slow, 0, 1);
+    rewrite(&dataset.join("k"), "new").unwrap();
+    // A plain umount cannot wait: the daemon sends on without its mount.
+    run(
+        journal.bed.directory.path(),
+        &format!("umount {}", first.path.display()),
+    );
+    assert_eq!(journal.remote("k").as_deref(), Some("v"));
+    let (second, dataset) = journal.mount();
+    assert_eq!(journal.remote("k").as_deref(), Some("new"));
+    assert_eq!(fs::read_to_string(dataset.join("k")).unwrap(), "new");
+    assert_ne!(first.id(), second.id());
+}
+
+#[test]
+fn s08_two_mounts_never_share_a_journal() {
+    let journal = Journal::new();
+    let (_mounted, _) = journal.mount();
+    let point = journal.bed.directory.path().join("second");
+    fs::create_dir(&point).unwrap();
+    let output = program(&journal.bed)
+        .args(["mount", "-f", "-o"])
+        .arg(format!("endpoint=http://{}", journal.bed.address))
+        .arg("-o")
+        .arg(format!("{},timeout=1s", journal.options))
+        .arg("cognito://us-east-1")
+        .arg(&point)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("in use by another mount of this source"),
+        "{told}"
+    );
+    // Another source, or one to be read only, is no matter.
+    let other = journal.bed.pool.to_string();
+    let mounted = Mounted::new(&journal.bed, &other, &journal.options);
+    drop(mounted);
+    drop(journal.bed.mount(&format!("{},ro", journal.options)));
 }

@@ -169,38 +169,55 @@ fn git_probes_and_python_work() {
     assert_eq!(remote(&bed, "l").as_deref(), Some("one\nTWO\nthree\n"));
 }
 
-/// A refused write must not look like success.
+/// A refused write must not look like success, and what the tool prints fits.
 #[test]
 fn tools_report_a_refused_write() {
-    let bed = Bed::new();
-    bed.change("data", &[("k", Some("old\n"))]);
-    let mounted = bed.mount("");
-    let dataset = bed.dataset(&mounted, "data");
-    let source = bed.directory.path().join("source");
-    // Not of the old one's size: rsync would take it for the same.
-    fs::write(&source, "brand new\n").unwrap();
-    let source = source.display().to_string();
-    let mut commands = vec![
-        format!("cp {source} k"),
-        format!("cat {source} | tee k"),
-        format!("dd if={source} of=k"),
-        "sed -i s/old/new/ k".to_owned(),
-        format!("cp {source} fresh && mv fresh k"),
-        "python3 -c \"\nwith open('k','w') as f: f.write('new')\"".to_owned(),
-        format!("install {source} k2"),
+    let refusals = [
+        ("LimitExceededException", "Disk quota exceeded"),
+        ("NotAuthorizedException", "Permission denied"),
+        ("InvalidParameterException", "Invalid argument"),
     ];
-    if has("vim") {
-        commands.push("vim -es -u DEFAULTS -c '%s/old/new/' -c wq k </dev/null".to_owned());
-    }
-    if has("rsync") {
-        commands.push(format!("rsync {source} k"));
-    }
-    for command in commands {
-        bed.calm();
-        bed.trouble("UpdateRecords", Trouble::Status(400), 0, usize::MAX);
-        let output = shell(&dataset, &command);
-        assert!(!output.status.success(), "{command} hid the error");
-        bed.calm();
-        assert_eq!(remote(&bed, "k").as_deref(), Some("old\n"), "{command}");
+    for (code, told) in refusals {
+        let bed = Bed::new();
+        bed.change("data", &[("k", Some("old\n"))]);
+        let mounted = bed.mount("");
+        let dataset = bed.dataset(&mounted, "data");
+        let source = bed.directory.path().join("k");
+        // Not of the old one's size: rsync would take it for the same.
+        fs::write(&source, "brand new\n").unwrap();
+        let beside = source.with_file_name("beside").display().to_string();
+        let archive = source.with_file_name("archive.tar").display().to_string();
+        let source = source.display().to_string();
+        run(bed.directory.path(), &format!("tar cf {archive} k"));
+        let mut commands = vec![
+            format!("cp {source} k"),
+            format!("cat {source} | tee k"),
+            format!("dd if={source} of=k"),
+            "sed -i s/old/new/ k".to_owned(),
+            format!("cp {source} fresh && mv fresh k"),
+            format!("cp {source} {beside} && mv -f {beside} k"),
+            format!("tar xf {archive} --overwrite"),
+            "python3 -c \"\nwith open('k','w') as f: f.write('new')\"".to_owned(),
+            format!("install {source} k2"),
+        ];
+        if has("vim") {
+            // In this mode it prints nothing.
+            commands.push("vim -es -u DEFAULTS -c '%s/old/new/' -c wq k </dev/null".to_owned());
+        }
+        if has("rsync") {
+            commands.push(format!("rsync {source} k"));
+        }
+        for command in commands {
+            bed.calm();
+            bed.trouble("UpdateRecords", Trouble::Fault(code), 0, usize::MAX);
+            let output = shell(&dataset, &command);
+            assert!(!output.status.success(), "{command} hid the error");
+            let said = String::from_utf8_lossy(&output.stderr);
+            if !command.starts_with("vim") {
+                assert!(said.contains(told), "{command}: {said}");
+            }
+            bed.calm();
+            assert_eq!(remote(&bed, "k").as_deref(), Some("old\n"), "{command}");
+        }
     }
 }

@@ -527,3 +527,38 @@ fn s08_two_mounts_never_share_a_journal() {
     drop(mounted);
     drop(journal.bed.mount(&format!("{},ro", journal.options)));
 }
+
+#[test]
+fn s08_the_umount_command_sends_first_and_stays_if_it_cannot() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("k", Some("v"))]);
+    let (mut mounted, dataset) = journal.mount();
+    let umount = |mounted: &Mounted| {
+        let mut command = program(&journal.bed);
+        command
+            .args(["umount", "--timeout", "7"])
+            .arg(&mounted.path);
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    journal.cut();
+    rewrite(&dataset.join("k"), "new").unwrap();
+    let (code, told) = umount(&mounted);
+    assert_eq!(code, Some(32), "{told}");
+    assert!(told.contains("data/k"), "{told}");
+    assert_eq!(fs::read_to_string(dataset.join("k")).unwrap(), "new");
+    let stats = fs::read_to_string(mounted.path.join(".cognito/stats.json")).unwrap();
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    assert_eq!(
+        (&stats["pending"], &stats["refused"]),
+        (&1.into(), &1.into())
+    );
+    journal.bed.calm();
+    let (code, told) = umount(&mounted);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(mounted.wait().code(), Some(0), "{}", mounted.log());
+    assert_eq!(journal.remote("k").as_deref(), Some("new"));
+}

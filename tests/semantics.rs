@@ -5,6 +5,7 @@ mod changes;
 mod conflicts;
 mod control;
 mod journal;
+mod meanwhile;
 mod names;
 mod races;
 mod reading;

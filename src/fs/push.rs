@@ -394,11 +394,13 @@ impl FileSystem {
         }
     }
 
-    /// Sends what its last writer closed and was not sent yet; what is being sent is waited for.
+    /// Sends what its last writer closed below a directory and was not sent yet; what is being sent
+    /// is waited for.
     ///
     /// # Errors
     /// Why the first of those that could not be sent was not.
-    pub async fn sync(&self) -> Result<(), Error> {
+    pub async fn sync(&self, directory: Ino) -> Result<(), Error> {
+        let deadline = self.deadline();
         let closed: Vec<Ino> = {
             let mut inodes = self.inodes();
             let unsent = inodes.all_unsent();
@@ -407,18 +409,19 @@ impl FileSystem {
                 let unsent = record.filter(|record| record.writers == 0);
                 let unsent = unsent.and_then(|record| record.unsent.as_ref());
                 unsent.is_some_and(|unsent| unsent.queued.is_none())
+                    && inodes.is_below(*ino, directory)
             };
             unsent.into_iter().filter(closed).collect()
         };
         let mut first = Ok(());
         for ino in closed {
-            let sent = self.push(ino, Extent::Closed, self.deadline()).await;
+            let sent = self.push(ino, Extent::Closed, deadline).await;
             if let Err(error) = &sent {
                 self.note_unsent(self.path(ino, None), error);
             }
             first = first.and(sent);
         }
-        let drained = self.drain(self.deadline()).await;
+        let drained = self.drain(directory, deadline).await;
         if let Err(error) = &drained {
             for path in self.queued_paths() {
                 self.note_unsent(path, error);

@@ -34,7 +34,7 @@ struct Push {
     dataset: Arc<Dataset>,
     /// The file's own, and the removals that a rename ties to it.
     changes: Vec<Change>,
-    tied: Vec<RecordId>,
+    tied: Vec<(RecordId, i64)>,
     /// An earlier attempt whose outcome is not known.
     attempt: Option<Ticket>,
     sent: Sent,
@@ -218,13 +218,17 @@ impl FileSystem {
         let dataset = record.dataset.clone();
         let tied = inodes.tied_to(tie, &dataset);
         let mut changes = vec![change];
-        for id in &tied {
-            changes.extend(inodes.loose.get_mut(id).map(|loose| loose.change(unseen)));
+        let mut slots = Vec::new();
+        for id in tied {
+            if let Some(loose) = inodes.loose.get_mut(&id) {
+                changes.push(loose.change(unseen));
+                slots.push((id, loose.slot.id));
+            }
         }
         Ok(Some(Push {
             changes,
             dataset,
-            tied,
+            tied: slots,
             attempt,
             sent,
         }))
@@ -296,10 +300,9 @@ impl FileSystem {
     fn land(&self, ino: Ino, push: &Push, landed: Vec<Landed>) -> Settled {
         let mut inodes = self.inodes();
         let mut settled = Settled::default();
-        for id in &push.tied {
-            settled
-                .ids
-                .extend(inodes.loose.remove(id).map(|loose| loose.slot.id));
+        for (id, slot) in &push.tied {
+            let loose = inodes.take_loose(id, *slot);
+            settled.ids.extend(loose.map(|loose| loose.slot.id));
         }
         let standing = inodes.standing(ino);
         let Some(landed) = landed.into_iter().next() else {

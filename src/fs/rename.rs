@@ -228,16 +228,26 @@ impl FileSystem {
             }
             error => error,
         })?;
-        let mut inodes = self.inodes();
-        if let Some(target) = &target {
-            drop_unless_open(&mut inodes, target.ino);
-        }
-        if let Some(record) = inodes.record(source.ino) {
-            let id = record.id();
-            inodes.forget_shown(&id);
-        }
-        inodes.rename(source.ino, new_name);
-        self.land_renamed(&mut inodes, new_key, &source, landed.first());
+        let removal = {
+            let mut inodes = self.inodes();
+            if let Some(target) = &target {
+                drop_unless_open(&mut inodes, target.ino);
+            }
+            if let Some(record) = inodes.record(source.ino) {
+                let id = record.id();
+                inodes.forget_shown(&id);
+            }
+            inodes.rename(source.ino, new_name);
+            // An earlier process may have left a removal of what has the name now.
+            let removal = inodes.loose.remove(&record_id(&dataset, &new_key));
+            self.land_renamed(&mut inodes, new_key, &source, landed.first());
+            removal
+        };
+        let settled = Settled {
+            ids: removal.iter().map(|removal| removal.slot.id).collect(),
+            ..Settled::default()
+        };
+        self.settle_queued(&dataset, settled).await;
         Ok(())
     }
 

@@ -162,3 +162,49 @@ fn s08_sync_of_a_dataset_does_not_wait_for_another() {
         .unwrap();
     assert_eq!(text, "new");
 }
+
+#[test]
+fn s08_what_async_left_is_taken_up_by_close_and_a_name_that_it_hides_can_be_used() {
+    let journal = Journal::new();
+    journal.bed.change(
+        "data",
+        &[("a", Some("A")), ("b", Some("B")), ("c", Some("C"))],
+    );
+    let (mut mounted, dataset) = journal.mount();
+    run(&dataset, "cat *");
+    journal.cut();
+    run(&dataset, "rm b c; echo made > d");
+    kill(&mut mounted);
+    // Sets and removals left wait; what is done now goes through.
+    let options = journal.options.replace("commit=async", "commit=close");
+    journal.bed.calm();
+    let slow = Trouble::Status(503);
+    journal.bed.trouble("UpdateRecords", slow, 0, 3);
+    let mut mounted = journal.bed.mount(&options);
+    let dataset = journal.bed.dataset(&mounted, "data");
+    assert_eq!(names(&dataset), ["a", "d"]);
+    fs::rename(dataset.join("a"), dataset.join("b")).unwrap();
+    rewrite(&dataset.join("c"), "again").unwrap();
+    assert_eq!(names(&dataset), ["b", "c", "d"]);
+    File::open(&dataset).unwrap().sync_all().unwrap();
+    assert_eq!(names(&dataset), ["b", "c", "d"]);
+    for (key, text) in [("b", "A"), ("c", "again"), ("d", "made\n")] {
+        assert_eq!(
+            journal.remote(key).as_deref(),
+            Some(text),
+            "{}",
+            mounted.log()
+        );
+    }
+    kill(&mut mounted);
+    let mounted = journal.bed.mount(&options);
+    assert_eq!(
+        names(&journal.bed.dataset(&mounted, "data")),
+        ["b", "c", "d"]
+    );
+    assert!(
+        !mounted.log().contains("earlier mount"),
+        "{}",
+        mounted.log()
+    );
+}

@@ -526,7 +526,7 @@ impl Filesystem for Adapter {
     ) {
         let operation = Operation::new(self, "fsyncdir", ino);
         self.answer(async move {
-            let synced = operation.fs.sync().await;
+            let synced = operation.fs.sync(ino.0).await;
             reply_empty(reply, &operation, synced);
         });
     }

@@ -6,6 +6,7 @@ mod conflicts;
 mod control;
 mod crowds;
 mod journal;
+mod meanwhile;
 mod names;
 mod races;
 mod reading;

@@ -12,7 +12,7 @@ use super::local::LocalService;
 use super::options::MountOptions;
 use super::source::Source;
 use super::{Failure, chain, state};
-use crate::fs::{AttrOptions, FileSystem};
+use crate::fs::{AttrOptions, FileSystem, ROOT};
 use crate::fuse::Adapter;
 use crate::mount::{self, MountPoint, Session, SessionOptions};
 use crate::store::{ErrorKind, Journal, Store, StoreOptions};
@@ -134,7 +134,7 @@ impl Tree {
         let untold = self.fs.untold();
         self.runtime.block_on(async {
             // What could not be sent is logged, and counted below.
-            let _ = tokio::time::timeout_at(deadline.into(), self.fs.sync()).await;
+            let _ = tokio::time::timeout_at(deadline.into(), self.fs.sync(ROOT)).await;
             self.fs.settle(deadline).await;
             self.fs.park_all().await;
         });

@@ -268,7 +268,8 @@ impl FileSystem {
     ) -> EntryNode {
         let listed = key.and_then(|key| Some((key, dataset.record(key)?)));
         let mut inodes = self.inodes();
-        let ino = match listed {
+        let is_hidden = key.is_some_and(|key| inodes.is_hidden(&record_id(dataset, key)));
+        let ino = match listed.filter(|_| !is_hidden) {
             Some((key, record)) => {
                 let key = key.clone();
                 Some(reconcile(&mut inodes, parent, name, dataset, key, &record))
@@ -418,7 +419,7 @@ impl FileSystem {
         let dataset = identity.dataset(&dataset_name);
         if self.is_async() {
             // A removal waits for every set that was made before it, wherever.
-            self.drain(deadline).await?;
+            self.drain(ROOT, deadline).await?;
         }
         let deleted = dataset.delete(deadline).await;
         deleted.map_err(|error| match error.kind() {

@@ -14,6 +14,7 @@ use super::error::Error;
 use super::inode::{Ino, RecordId};
 use super::lookup::FileSystem;
 use super::push::Extent;
+use super::queue::Loose;
 use crate::store::ErrorKind;
 
 /// How many datasets are sent at a time.
@@ -75,15 +76,25 @@ impl FileSystem {
         }
     }
 
-    /// Sends what the journal holds, again and again until it is empty.
+    /// Sends what the journal holds, again and again until it has nothing below `directory`.
     ///
     /// # Errors
     /// At `deadline`, why the last attempt failed.
-    pub(super) async fn drain(&self, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn drain(&self, directory: Ino, deadline: Instant) -> Result<(), Error> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let sent = tokio::time::timeout_at(deadline.into(), self.send_round(deadline)).await;
-            let sent = sent.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+            // What hangs elsewhere is not waited for, but for removals, which have to.
+            let mut own = self.noted();
+            own.retain(|noted| !noted.is_tied && self.inodes().is_below(noted.ino, directory));
+            let sent = self.push_all(own, deadline).await;
+            let sent = match self.has_queued_below(directory) {
+                true => sent.and(self.send_round(deadline).await),
+                false => Ok(()),
+            };
+            let sent = sent.or_else(|error| match self.has_queued_below(directory) {
+                true => Err(error),
+                false => Ok(()),
+            });
             if sent.is_ok() || Instant::now() + pause >= deadline {
                 return sent;
             }
@@ -92,12 +103,21 @@ impl FileSystem {
         }
     }
 
-    /// Tries to send everything once.
+    fn has_queued_below(&self, directory: Ino) -> bool {
+        let inodes = self.inodes();
+        let below = |ino| inodes.is_below(ino, directory);
+        let loose = |loose: &Loose| loose.directory.is_none_or(below);
+        inodes.queue.values().any(|ino| below(*ino)) || inodes.loose.values().any(loose)
+    }
+
+    /// Tries to send everything once. It is not to be cancelled: what was sent is noted behind it.
     ///
     /// # Errors
     /// Why something is still to be sent.
     async fn send_round(&self, deadline: Instant) -> Result<(), Error> {
-        let _one_round = self.rounds.lock().await;
+        let one_round = tokio::time::timeout_at(deadline.into(), self.rounds.lock());
+        let timed_out = |_| Error::Store(ErrorKind::TimedOut.into());
+        let _one_round = one_round.await.map_err(timed_out)?;
         let sets = self.noted();
         let (tied, plain): (Vec<_>, Vec<_>) = sets.into_iter().partition(|noted| noted.is_tied);
         let mut result = self.push_all(plain, deadline).await;

@@ -449,6 +449,7 @@ impl FileSystem {
         };
         if let Err(error) = &sent {
             self.park(ino, error).await;
+            self.go_back_to_journal(ino).await;
         }
         let mut inodes = self.inodes();
         let record = record_of(&mut inodes, ino)?;

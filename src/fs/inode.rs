@@ -329,6 +329,19 @@ impl Inodes {
         }
     }
 
+    /// Returns whether a node is a directory or lies in it.
+    pub(super) fn is_below(&self, ino: Ino, directory: Ino) -> bool {
+        let mut at = ino;
+        while at != directory && at != ROOT {
+            let Some(node) = self.nodes.get(&at) else {
+                break;
+            };
+            at = node.parent;
+        }
+        // What lies nowhere any more lies below the root.
+        at == directory || directory == ROOT
+    }
+
     /// Returns what a change of this record has as its base: the version whose bytes were last
     /// served under its name, else the one that was looked up.
     fn base_of(&mut self, record: &RecordId, looked_up: Base) -> Base {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::control::{ControlDirectory, ControlFile};
 use super::inode::Ino;
-use super::unsent::{InJournal, Unsent, UnsentKind};
+use super::unsent::{InJournal, Unsent, UnsentKind, next_generation};
 use crate::store::{Dataset, Identity, Slot};
 use crate::sync::{Base, Change, Remote, Shown};
 use crate::wire::names::{PoolId, RecordKey};
@@ -135,7 +135,7 @@ impl RecordNode {
 
     /// Is another record's file from now on, whose value the journal has.
     pub(super) fn take_name(&mut self, set: &Change, text: &[u8], slot: Slot) {
-        let generation = self.unsent.as_ref().map_or(0, |unsent| unsent.generation) + 1;
+        let generation = next_generation();
         self.drop_unsent();
         let mut unsent = Unsent::new(UnsentKind::Whole, set.base, set.modified);
         unsent.sent = set.sent.clone();

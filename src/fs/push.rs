@@ -34,7 +34,7 @@ struct Push {
     dataset: Arc<Dataset>,
     /// The file's own, and the removals that a rename ties to it.
     changes: Vec<Change>,
-    tied: Vec<RecordId>,
+    tied: Vec<(RecordId, i64)>,
     /// An earlier attempt whose outcome is not known.
     attempt: Option<Ticket>,
     sent: Sent,
@@ -218,13 +218,17 @@ impl FileSystem {
         let dataset = record.dataset.clone();
         let tied = inodes.tied_to(tie, &dataset);
         let mut changes = vec![change];
-        for id in &tied {
-            changes.extend(inodes.loose.get_mut(id).map(|loose| loose.change(unseen)));
+        let mut slots = Vec::new();
+        for id in tied {
+            if let Some(loose) = inodes.loose.get_mut(&id) {
+                changes.push(loose.change(unseen));
+                slots.push((id, loose.slot.id));
+            }
         }
         Ok(Some(Push {
             changes,
             dataset,
-            tied,
+            tied: slots,
             attempt,
             sent,
         }))
@@ -296,10 +300,9 @@ impl FileSystem {
     fn land(&self, ino: Ino, push: &Push, landed: Vec<Landed>) -> Settled {
         let mut inodes = self.inodes();
         let mut settled = Settled::default();
-        for id in &push.tied {
-            settled
-                .ids
-                .extend(inodes.loose.remove(id).map(|loose| loose.slot.id));
+        for (id, slot) in &push.tied {
+            let loose = inodes.take_loose(id, *slot);
+            settled.ids.extend(loose.map(|loose| loose.slot.id));
         }
         let standing = inodes.standing(ino);
         let Some(landed) = landed.into_iter().next() else {
@@ -394,11 +397,13 @@ impl FileSystem {
         }
     }
 
-    /// Sends what its last writer closed and was not sent yet; what is being sent is waited for.
+    /// Sends what its last writer closed below a directory and was not sent yet; what is being sent
+    /// is waited for.
     ///
     /// # Errors
     /// Why the first of those that could not be sent was not.
-    pub async fn sync(&self) -> Result<(), Error> {
+    pub async fn sync(&self, directory: Ino) -> Result<(), Error> {
+        let deadline = self.deadline();
         let closed: Vec<Ino> = {
             let mut inodes = self.inodes();
             let unsent = inodes.all_unsent();
@@ -407,18 +412,19 @@ impl FileSystem {
                 let unsent = record.filter(|record| record.writers == 0);
                 let unsent = unsent.and_then(|record| record.unsent.as_ref());
                 unsent.is_some_and(|unsent| unsent.queued.is_none())
+                    && inodes.is_below(*ino, directory)
             };
             unsent.into_iter().filter(closed).collect()
         };
         let mut first = Ok(());
         for ino in closed {
-            let sent = self.push(ino, Extent::Closed, self.deadline()).await;
+            let sent = self.push(ino, Extent::Closed, deadline).await;
             if let Err(error) = &sent {
                 self.note_unsent(self.path(ino, None), error);
             }
             first = first.and(sent);
         }
-        let drained = self.drain(self.deadline()).await;
+        let drained = self.drain(directory, deadline).await;
         if let Err(error) = &drained {
             for path in self.queued_paths() {
                 self.note_unsent(path, error);

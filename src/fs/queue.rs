@@ -141,13 +141,17 @@ impl FileSystem {
             Some(record) => record.ledger.clone(),
             None => return Ok(()),
         };
-        let _one_note = lock_gate(&ledger, deadline).await?;
+        let one_note = lock_gate(&ledger, deadline).await?;
         let next = self
             .next_note(ino, extent)
             .inspect_err(|error| self.note_refused(ino, None, error))?;
         let note = match next {
             Next::Nothing => return Ok(()),
-            Next::Push => return self.push(ino, extent, deadline).await,
+            Next::Push => {
+                // Whoever has the gate may wait for the ledger.
+                drop(one_note);
+                return self.push(ino, extent, deadline).await;
+            }
             Next::Note(note) => *note,
         };
         let tie = Tie {
@@ -224,10 +228,16 @@ impl FileSystem {
         if standing == Standing::Superseded || other {
             return Ok(Next::Push);
         }
+        // The removal that this takes the place of may have been sent since.
+        let removal = inodes.loose.get(&id).filter(|removal| removal.hides());
+        let sent = removal.map_or_else(Vec::new, |removal| removal.sent.clone());
         let record = record_of(&mut inodes, ino)?;
-        let Some(unsent) = &record.unsent else {
+        let Some(unsent) = &mut record.unsent else {
             return Ok(Next::Nothing);
         };
+        for mark in sent {
+            add(&mut unsent.sent, mark);
+        }
         let change = NewQueued {
             key: record.key.clone(),
             kind: match unsent.kind {
@@ -280,6 +290,8 @@ impl FileSystem {
             unsent.kind = UnsentKind::Edit;
             unsent.generation = queued.generation;
         }
+        drop(inodes);
+        self.wake_queue();
     }
 
     /// Has what the journal holds sent soon.
@@ -352,7 +364,7 @@ impl FileSystem {
         tokio::task::yield_now().await;
         let outcome = dataset.outcome(ticket, deadline).await;
         let result = match outcome {
-            Ok(_) => Ok(()),
+            Ok(landed) => Ok(landed.first().map(|landed| landed.base)),
             Err(Commit { error, ticket }) => {
                 let mut inodes = self.inodes();
                 let loose = inodes
@@ -373,24 +385,40 @@ impl FileSystem {
                 Err(Error::of_path(error))
             }
         };
-        if let Err(error) = &result {
-            self.reveal(id, error);
-        } else {
-            let mut inodes = self.inodes();
-            if let Some(loose) = inodes.take_loose(id, slot.id)
-                && let Some(directory) = loose.directory
-                && let Some(ino) = inodes.child(directory, &encode(&loose.key))
-            {
-                // It shows the version before.
-                self.supersede(&mut inodes, ino);
-            }
+        match &result {
+            Err(error) => self.reveal(id, slot.id, error),
+            Ok(base) => self.land_loose(id, slot.id, *base),
         }
         let settled = Settled {
             ids: vec![slot.id],
             ..Settled::default()
         };
         self.settle_queued(&dataset, settled).await;
-        result
+        result.map(drop)
+    }
+
+    /// A change that has no file was made.
+    fn land_loose(&self, id: &RecordId, slot: i64, base: Option<Base>) {
+        let mut inodes = self.inodes();
+        let Some(loose) = inodes.take_loose(id, slot) else {
+            return;
+        };
+        let directory = loose.directory;
+        let Some(ino) = directory.and_then(|at| inodes.child(at, &encode(&loose.key))) else {
+            return;
+        };
+        if !loose.hides() {
+            // It shows the version before.
+            self.supersede(&mut inodes, ino);
+            return;
+        }
+        // A file that was made again meanwhile is made over nothing.
+        if let (Some(record), Some(base)) = (inodes.record_mut(ino), base)
+            && let Some(unsent) = &mut record.unsent
+        {
+            unsent.base = base;
+            record.base = base;
+        }
     }
 
     /// Gives a removal up because something noted before it was refused: what both were to move
@@ -404,7 +432,7 @@ impl FileSystem {
         let Some((dataset, slot)) = held else {
             return;
         };
-        self.reveal(id, why);
+        self.reveal(id, slot, why);
         let settled = Settled {
             ids: vec![slot],
             ..Settled::default()
@@ -413,9 +441,9 @@ impl FileSystem {
     }
 
     /// Shows a record again whose removal is given up.
-    pub(super) fn reveal(&self, id: &RecordId, why: &Error) {
+    fn reveal(&self, id: &RecordId, slot: i64, why: &Error) {
         let mut inodes = self.inodes();
-        let Some(loose) = inodes.loose.remove(id) else {
+        let Some(loose) = inodes.take_loose(id, slot) else {
             return;
         };
         let name = encode(&loose.key);

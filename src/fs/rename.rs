@@ -8,7 +8,7 @@ use super::error::Error;
 use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
 use super::lookup::{FileSystem, Found, Place, check_length};
-use super::node::{RecordNode, Standing};
+use super::node::{NodeKind, RecordNode, Standing};
 use super::push::{Extent, lock_gate};
 use super::queue::{record_id, removal_row};
 use super::unsent::UnsentKind;
@@ -228,16 +228,26 @@ impl FileSystem {
             }
             error => error,
         })?;
-        let mut inodes = self.inodes();
-        if let Some(target) = &target {
-            drop_unless_open(&mut inodes, target.ino);
-        }
-        if let Some(record) = inodes.record(source.ino) {
-            let id = record.id();
-            inodes.forget_shown(&id);
-        }
-        inodes.rename(source.ino, new_name);
-        self.land_renamed(&mut inodes, new_key, &source, landed.first());
+        let removal = {
+            let mut inodes = self.inodes();
+            if let Some(target) = &target {
+                drop_unless_open(&mut inodes, target.ino);
+            }
+            if let Some(record) = inodes.record(source.ino) {
+                let id = record.id();
+                inodes.forget_shown(&id);
+            }
+            inodes.rename(source.ino, new_name);
+            // An earlier process may have left a removal of what has the name now.
+            let removal = inodes.loose.remove(&record_id(&dataset, &new_key));
+            self.land_renamed(&mut inodes, new_key, &source, landed.first());
+            removal
+        };
+        let settled = Settled {
+            ids: removal.iter().map(|removal| removal.slot.id).collect(),
+            ..Settled::default()
+        };
+        self.settle_queued(&dataset, settled).await;
         Ok(())
     }
 
@@ -298,17 +308,29 @@ impl FileSystem {
             inodes.forget_shown(&id);
             self.hide(&mut inodes, parent, dataset, removal, slot);
         }
-        inodes.rename(source.ino, new_name);
         let id = record_id(dataset, &set.key);
         inodes.loose.remove(&id);
-        if let Some(record) = inodes.record_mut(source.ino) {
-            record.take_name(&set, source.value.as_bytes(), slot);
-            if !source.is_node {
-                self.supersede(&mut inodes, source.ino);
+        let ino = match source.is_node {
+            true => {
+                inodes.rename(source.ino, new_name);
+                source.ino
             }
+            false => {
+                // A version of its own, so a file of its own.
+                self.supersede(&mut inodes, source.ino);
+                inodes.detach_name(parent, new_name, Standing::Removed);
+                let record =
+                    RecordNode::created(dataset.clone(), set.key.clone(), set.base, set.modified);
+                let ino = inodes.insert(parent, new_name, NodeKind::Record(Box::new(record)));
+                self.invalidate(parent, new_name);
+                ino
+            }
+        };
+        if let Some(record) = inodes.record_mut(ino) {
+            record.take_name(&set, source.value.as_bytes(), slot);
         }
-        inodes.queue.insert(id, source.ino);
-        inodes.note_unsent(source.ino);
+        inodes.queue.insert(id, ino);
+        inodes.note_unsent(ino);
         drop(inodes);
         self.wake_queue();
         Ok(())

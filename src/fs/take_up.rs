@@ -8,7 +8,7 @@ use super::name::{encode, encode_text};
 use super::node::{DatasetNode, NodeKind, RecordNode};
 use super::push::add;
 use super::queue::{Loose, record_id};
-use super::unsent::{InJournal, Unsent, UnsentKind};
+use super::unsent::{InJournal, Unsent, UnsentKind, next_generation};
 use crate::store::{self, Dataset, Queued, QueuedKind};
 use crate::sync::{Base, Kind, Left, Mark, Shown};
 
@@ -95,12 +95,12 @@ impl FileSystem {
         unsent.text = change.text;
         unsent.flushable = true;
         unsent.dated = true;
-        unsent.generation = 1;
+        unsent.generation = next_generation();
         unsent.left = Some(change.existed);
         unsent.sent = sent;
         unsent.queued = Some(InJournal {
             slot,
-            generation: 1,
+            generation: unsent.generation,
         });
         record.unsent = Some(unsent);
         let ino = inodes.insert(parent, &name, NodeKind::Record(Box::new(record)));

@@ -1,5 +1,6 @@
 //! What was done to a file and not sent yet.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::error::Error;
@@ -23,7 +24,7 @@ pub(super) struct Unsent {
     pub(super) modified: Timestamp,
     /// Whether the mtime was set, not only moved by writing.
     pub(super) dated: bool,
-    /// Rises with each change, so that a push knows what it did not send.
+    /// Rises with each change and is never used again, so that a push knows what it did not send.
     pub(super) generation: u64,
     /// The generation that could not be sent, as its writer was told, and why.
     pub(super) refused: Option<(u64, String)>,
@@ -134,6 +135,12 @@ pub(super) fn date(inodes: &mut Inodes, ino: Ino, modified: Timestamp) -> Result
     Ok(())
 }
 
+/// Returns a generation that nothing unsent had yet: what follows what was sent is not taken for it.
+pub(super) fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl Unsent {
     pub(super) fn new(kind: UnsentKind, base: Base, modified: Timestamp) -> Self {
         Self {
@@ -169,7 +176,7 @@ impl Unsent {
         self.modified = SystemTime::now().into();
         self.dated = false;
         self.flushable = true;
-        self.generation += 1;
+        self.generation = next_generation();
     }
 }
 

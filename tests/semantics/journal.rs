@@ -11,36 +11,36 @@ use nix::sys::signal::Signal;
 use super::{close, errno, names, rewrite};
 use crate::common::{Bed, Mounted, Trouble, program, run};
 
-struct Journal {
-    bed: Bed,
-    options: String,
+pub(super) struct Journal {
+    pub(super) bed: Bed,
+    pub(super) options: String,
 }
 
 impl Journal {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bed = Bed::new();
         let state = bed.directory.path().join("journal");
         let options = format!("commit=async,timeout=5s,state={}", state.display());
         Self { bed, options }
     }
 
-    fn mount(&self) -> (Mounted, PathBuf) {
+    pub(super) fn mount(&self) -> (Mounted, PathBuf) {
         let mounted = self.bed.mount(&self.options);
         let dataset = self.bed.dataset(&mounted, "data");
         (mounted, dataset)
     }
 
     /// Has nothing reach the service.
-    fn cut(&self) {
+    pub(super) fn cut(&self) {
         self.bed
             .trouble("UpdateRecords", Trouble::Status(503), 0, 100_000);
     }
 
-    fn remote(&self, key: &str) -> Option<String> {
+    pub(super) fn remote(&self, key: &str) -> Option<String> {
         self.bed.remote("data", key).flatten()
     }
 
-    fn wait_for(&self, what: &str, done: impl Fn() -> bool) {
+    pub(super) fn wait_for(&self, what: &str, done: impl Fn() -> bool) {
         let begun = Instant::now();
         while !done() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
@@ -51,10 +51,10 @@ impl Journal {
 
 /// A process that has written to a file and holds it open. Held by this one, the file would be
 /// closed whenever another test starts a program.
-struct Writer(Child);
+pub(super) struct Writer(Child);
 
 impl Writer {
-    fn begin(path: &Path, text: &str) -> Self {
+    pub(super) fn begin(path: &Path, text: &str) -> Self {
         let script = "import sys, time; f = open(sys.argv[1], 'w', buffering=1); \
             f.write(sys.argv[2] + chr(10)); print(flush=True); time.sleep(1000)";
         let mut python = Command::new("python3");
@@ -75,12 +75,12 @@ impl Drop for Writer {
     }
 }
 
-fn kill(mounted: &mut Mounted) {
+pub(super) fn kill(mounted: &mut Mounted) {
     mounted.signal(Signal::SIGKILL);
     mounted.wait();
 }
 
-fn parked(dataset: &Path) -> Vec<(String, String)> {
+pub(super) fn parked(dataset: &Path) -> Vec<(String, String)> {
     let directory = dataset.join(".cognito/parked");
     let text = |name: String| {
         let text = fs::read_to_string(directory.join(&name)).unwrap();

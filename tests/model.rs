@@ -6,6 +6,7 @@
 //! one. `COGNITOFS_MODEL_RUNS` has more runs made than the 300 by default.
 
 mod ledger;
+mod loose;
 mod ops;
 mod real;
 mod reference;
@@ -28,15 +29,29 @@ pub struct Settings {
     options: &'static str,
     /// Whether what nobody saw is kept and replaced, or not replaced.
     keeps_unseen: bool,
+    /// Whether changes are sent after the close.
+    is_async: bool,
+    /// What they are called in a test.
+    name: &'static str,
 }
 
 const KEEP: Settings = Settings {
     options: "ttl=0,conflict=auto",
     keeps_unseen: true,
+    is_async: false,
+    name: "KEEP",
 };
 const REFUSE: Settings = Settings {
     options: "ttl=0,conflict=strict",
     keeps_unseen: false,
+    is_async: false,
+    name: "REFUSE",
+};
+const ASYNC: Settings = Settings {
+    options: "ttl=0,commit=async,conflict=auto",
+    keeps_unseen: true,
+    is_async: true,
+    name: "ASYNC",
 };
 
 /// Runs a test of this module in a process of its own. A process that is started inherits every
@@ -61,37 +76,46 @@ fn alone(test: &str, action: impl FnOnce()) {
     );
 }
 
-fn check(settings: Settings) {
+/// Plays operations in a world of these settings.
+type Play = fn(&mut World, &[Op]) -> Result<(), String>;
+
+/// Makes runs, `of_all` in a hundred of those asked for.
+fn check(settings: Settings, play: Play, of_all: u32) {
     let runs = std::env::var("COGNITOFS_MODEL_RUNS").map_or(300, |runs| runs.parse().unwrap());
     let config = Config {
-        cases: runs / 2,
+        cases: (runs * of_all / 100).max(1),
         failure_persistence: None,
         max_shrink_iters: 2_000,
         max_shrink_time: 20_000,
         ..Config::default()
     };
+    let kills = if settings.is_async { 4 } else { 1 };
     let world = std::cell::RefCell::new(World::new(settings));
-    let tried = TestRunner::new(config).run(&ops(STEPS), |ops| {
-        run(&mut world.borrow_mut(), &ops).map_err(TestCaseError::fail)
+    let tried = TestRunner::new(config).run(&ops(STEPS, kills), |ops| {
+        play(&mut world.borrow_mut(), &ops).map_err(TestCaseError::fail)
     });
     println!("{}", world.borrow().told());
     match tried {
         Ok(()) => {}
         Err(TestError::Fail(why, ops)) => {
-            let name = if settings.keeps_unseen {
-                "KEEP"
-            } else {
-                "REFUSE"
+            let how = match play as usize == run as *const () as usize {
+                true => "replay",
+                false => "replay_loosely",
             };
-            panic!("{why}\nreplay({name}, &{ops:?});")
+            panic!("{why}\n{how}({}, &{ops:?});", settings.name)
         }
         Err(error) => panic!("{error}"),
     }
 }
 
 fn replay(settings: Settings, ops: &[Op]) {
-    let mut world = World::new(settings);
-    if let Err(why) = run(&mut world, ops) {
+    if let Err(why) = run(&mut World::new(settings), ops) {
+        panic!("{why}");
+    }
+}
+
+fn replay_loosely(settings: Settings, ops: &[Op]) {
+    if let Err(why) = loose::run(&mut World::new(settings), ops) {
         panic!("{why}");
     }
 }
@@ -99,15 +123,31 @@ fn replay(settings: Settings, ops: &[Op]) {
 #[test]
 fn what_nobody_saw_is_kept() {
     alone("what_nobody_saw_is_kept", || {
-        check(KEEP);
+        check(KEEP, run, 50);
     });
 }
 
 #[test]
 fn what_nobody_saw_is_not_replaced() {
     alone("what_nobody_saw_is_not_replaced", || {
-        check(REFUSE);
+        check(REFUSE, run, 50);
     });
+}
+
+#[test]
+fn s08_what_was_closed_is_here_at_once_and_there_after_a_sync() {
+    alone(
+        "s08_what_was_closed_is_here_at_once_and_there_after_a_sync",
+        || check(ASYNC, run, 20),
+    );
+}
+
+#[test]
+fn s08_nothing_is_lost_that_changes_while_changes_wait() {
+    alone(
+        "s08_nothing_is_lost_that_changes_while_changes_wait",
+        || check(ASYNC, loose::run, 20),
+    );
 }
 
 /// `echo more >> log` shows nothing of what somebody else put there.

@@ -85,14 +85,16 @@ fn check(settings: Settings, play: Play, of_all: u32) {
     let config = Config {
         cases: (runs * of_all / 100).max(1),
         failure_persistence: None,
-        max_shrink_iters: 2_000,
+        max_shrink_iters: 0,
         max_shrink_time: 20_000,
         ..Config::default()
     };
     let kills = if settings.is_async { 4 } else { 1 };
     let world = std::cell::RefCell::new(World::new(settings));
     let tried = TestRunner::new(config).run(&ops(STEPS, kills), |ops| {
-        play(&mut world.borrow_mut(), &ops).map_err(TestCaseError::fail)
+        let done = play(&mut world.borrow_mut(), &ops);
+        if done.is_err() { std::fs::write(format!("/tmp/m4log.{}", std::process::id()), world.borrow().log()).unwrap(); }
+        done.map_err(TestCaseError::fail)
     });
     println!("{}", world.borrow().told());
     match tried {
@@ -228,4 +230,14 @@ fn s09_a_file_that_was_refused_is_only_here() {
             replay(settings, &[&refused[..], &[Unlink(2)]].concat());
         }
     });
+}
+
+#[test]
+fn tmp_replay() {
+    let w: Vec<Op> = vec![Set(0), Unlink(0), AppendTo(3), Sync];
+    let mut world = World::new(ASYNC);
+    for n in 0..150 {
+        let done = run(&mut world, &w);
+        if let Err(why) = done { println!("{n} {why}\n{}", world.log()); break; }
+    }
 }

@@ -11,7 +11,7 @@ use super::real::{Real, World};
 use super::reference::Key;
 
 /// How long sending in the background, and what the kernel does behind a close, may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What was done to a file that is open.
 struct Slot {
@@ -53,6 +53,8 @@ pub fn run(world: &mut World, ops: &[Op]) -> Result<(), String> {
     };
     let done = run.all(ops);
     run.real.calm();
+    // What is refused holds removals back, of the next run as well.
+    let _ = run.real.sync();
     if run.real.service().exists {
         run.real.delete();
     }
@@ -101,7 +103,14 @@ impl Run<'_> {
         let was_shown = |value: &str| self.shown.iter().any(|text| text.contains(value));
         let theirs = self.theirs.iter().map(|text| ("theirs", text));
         let theirs = theirs.filter(|(_, text)| !was_shown(text));
-        let ours = self.ours.iter().flatten().map(|text| ("ours", text));
+        // What somebody writes to is sent when he closes it.
+        let is_written = |key: usize| {
+            let mut slots = self.slots.iter().flatten();
+            slots.any(|slot| usize::from(slot.key) == key && slot.mode != Mode::Read)
+        };
+        let ours = self.ours.iter().enumerate();
+        let ours = ours.filter(|(key, _)| !is_written(*key));
+        let ours = ours.flat_map(|(_, texts)| texts.iter().map(|text| ("ours", text)));
         let mut lost = theirs.chain(ours).filter(|(_, text)| !is_there(text));
         let (whose, text) = lost.next()?;
         Some(format!("{text:?}, {whose}, is lost; there is {texts:?}"))
@@ -186,14 +195,6 @@ impl Run<'_> {
         keys.iter().for_each(|key| self.look(*key));
         self.act_there_or_here(op)?;
         keys.iter().for_each(|key| self.look(*key));
-        for key in keys {
-            let let_go = match op {
-                Op::Unlink(_) => true,
-                Op::Rename(from, _) | Op::RenameNoReplace(from, _) => from == key,
-                _ => false,
-            };
-            self.known[usize::from(*key)] |= !let_go;
-        }
         Ok(())
     }
 
@@ -261,6 +262,8 @@ impl Run<'_> {
                 let there = self.real.service();
                 if there.exists {
                     self.real.delete();
+                    // What was written here may have been refused since, and shown nothing.
+                    self.known = Default::default();
                     for record in there.records.into_values() {
                         self.replaced(&record.value);
                     }
@@ -294,6 +297,11 @@ impl Run<'_> {
         self.unlinked(to);
         self.ours[usize::from(to)] = moved;
         self.known[usize::from(to)] = true;
+        for slot in self.slots.iter_mut().flatten() {
+            if slot.key == from {
+                slot.key = to;
+            }
+        }
     }
 
     /// Opens, writes and closes.
@@ -311,6 +319,7 @@ impl Run<'_> {
         });
         if Real::close(file).is_ok() && written.is_ok() {
             self.ours[usize::from(key)].extend(text);
+            self.known[usize::from(key)] = true;
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::ledger::Ledger;
 use super::ops::{KEYS, Mode, Op, SLOTS};
 use super::real::{Real, World};
-use super::reference::{Key, Parked, Reference};
+use super::reference::{Handle, Key, Parked, Reference};
 
 /// How long what the kernel does behind a close may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,6 +37,8 @@ pub fn run(world: &mut World, ops: &[Op]) -> Result<(), String> {
     };
     let done = run.all(ops);
     run.real.calm();
+    // What is refused holds removals back, of the next run as well.
+    let _ = run.real.sync();
     if run.real.service().exists {
         run.real.delete();
     }
@@ -56,6 +58,8 @@ impl Run<'_> {
             self.step(&Op::Close(slot))
                 .map_err(|why| format!("the last close of {slot}: {why}"))?;
         }
+        self.step(&Op::Sync)
+            .map_err(|why| format!("the last sync: {why}"))?;
         // What is kept of a dataset can be seen while there is one.
         if !self.model.exists() {
             self.step(&Op::Mkdir)?;
@@ -89,7 +93,11 @@ impl Run<'_> {
         }
         self.real.enter(self.model.exists());
         self.model.look();
-        self.settle(&touched, !is_async || matches!(op, Op::Sync))?;
+        // What somebody writes to is sent when he closes it.
+        let is_written = |handle: &Handle| handle.write;
+        let is_written = self.model.handles.iter().flatten().any(is_written);
+        let is_sent = matches!(op, Op::Sync) && !is_written;
+        self.settle(&touched, !is_async || is_sent)?;
         if is_async {
             // What nobody saw is never replaced, and what was is not to be kept.
             for key in touched.iter().filter(|_| by_others) {

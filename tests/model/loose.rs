@@ -76,8 +76,8 @@ impl Run<'_> {
         }
         // What is kept of a dataset can be seen while there is one.
         let _ = self.real.mkdir();
-        self.act(&Op::Sync)
-            .map_err(|why| format!("the last look: {why}"))
+        self.real.sync().map_err(|error| error.to_string())?;
+        self.check().map_err(|why| format!("the last look: {why}"))
     }
 
     /// Looks for every value that must be somewhere.
@@ -379,7 +379,8 @@ impl Run<'_> {
                 let _ = file.set_len(size.into());
             }
             Op::Fsync(_) => {
-                if file.sync_all().is_ok() {
+                let synced = file.sync_all();
+                if synced.is_ok() {
                     self.ours[usize::from(slot.key)].append(&mut slot.texts);
                 }
             }

@@ -50,10 +50,6 @@ impl World {
         world
     }
 
-    pub fn log(&self) -> String {
-        self.mounted.as_ref().unwrap().log()
-    }
-
     /// What was done so far.
     pub fn told(&self) -> String {
         let Self {

@@ -170,7 +170,9 @@ impl Run<'_> {
             for side in [&mut expected, &mut service] {
                 side.count = 0;
                 side.exists = !side.records.is_empty();
-                side.records.values_mut().for_each(|record| record.count = 0);
+                side.records
+                    .values_mut()
+                    .for_each(|record| record.count = 0);
             }
         } else if !expected.exists {
             expected.count = 0;

@@ -234,3 +234,16 @@ fn s09_a_file_that_was_refused_is_only_here() {
         }
     });
 }
+
+/// What waits under a name that leads to another version by now is not given up with that.
+#[test]
+fn s08_what_waits_under_a_name_outlives_a_newer_version() {
+    alone(
+        "s08_what_waits_under_a_name_outlives_a_newer_version",
+        || {
+            let waits = [Set(1), Write(0), Delete, Set(0)];
+            replay(LOOSE, &[&waits[..], &[Rename(0, 2)]].concat());
+            replay(LOOSE, &[&waits[..], &[Set(2), Rename(2, 0)]].concat());
+        },
+    );
+}

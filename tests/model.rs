@@ -241,7 +241,7 @@ fn s08_what_waits_under_a_name_outlives_a_newer_version() {
     alone(
         "s08_what_waits_under_a_name_outlives_a_newer_version",
         || {
-            let waits = [Set(1), Write(0), Delete, Set(0)];
+            let waits = [Set(1), Write(0), Delete, Read(1), Set(0)];
             replay(LOOSE, &[&waits[..], &[Rename(0, 2)]].concat());
             replay(LOOSE, &[&waits[..], &[Set(2), Rename(2, 0)]].concat());
         },

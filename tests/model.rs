@@ -1,11 +1,13 @@
 //! Random operations through a real mount and through a dumb model of files, compared after every
 //! step: the tree as the mount shows it, the service, and the versions that are kept. Above all, no
-//! value disappears that was neither shown here nor kept.
+//! value disappears that was neither shown here nor kept. Of a mount that sends after the close, the
+//! service is compared after a sync.
 //!
 //! A failure prints its operations as Rust; pasted into a test as `replay(KEEP, &[...])` they stay
 //! one. `COGNITOFS_MODEL_RUNS` has more runs made than the 300 by default.
 
 mod ledger;
+mod loose;
 mod ops;
 mod real;
 mod reference;
@@ -28,52 +30,79 @@ pub struct Settings {
     options: &'static str,
     /// Whether what nobody saw is kept and replaced, or not replaced.
     keeps_unseen: bool,
+    /// Whether changes are sent after the close.
+    is_async: bool,
+    /// Whether others change things while changes wait: then only losses are looked for.
+    is_loose: bool,
+    /// What they are called in a test.
+    name: &'static str,
 }
 
 const KEEP: Settings = Settings {
     options: "ttl=0,conflict=auto",
     keeps_unseen: true,
+    is_async: false,
+    is_loose: false,
+    name: "KEEP",
 };
 const REFUSE: Settings = Settings {
     options: "ttl=0,conflict=strict",
     keeps_unseen: false,
+    is_async: false,
+    is_loose: false,
+    name: "REFUSE",
+};
+const ASYNC: Settings = Settings {
+    options: "ttl=0,commit=async,conflict=auto",
+    keeps_unseen: true,
+    is_async: true,
+    is_loose: false,
+    name: "ASYNC",
+};
+const LOOSE: Settings = Settings {
+    is_loose: true,
+    name: "LOOSE",
+    ..ASYNC
 };
 
 fn alone(test: &str, action: impl FnOnce()) {
     crate::common::alone(&format!("model::{test}"), action);
 }
 
-fn check(settings: Settings) {
+/// Makes runs, `of_all` in a hundred of those asked for.
+fn check(settings: Settings, of_all: u32) {
     let runs = std::env::var("COGNITOFS_MODEL_RUNS").map_or(300, |runs| runs.parse().unwrap());
     let config = Config {
-        cases: runs / 2,
+        cases: (runs * of_all / 100).max(1),
         failure_persistence: None,
         max_shrink_iters: 2_000,
         max_shrink_time: 20_000,
         ..Config::default()
     };
+    let kills = if settings.is_async { 4 } else { 1 };
     let world = std::cell::RefCell::new(World::new(settings));
-    let tried = TestRunner::new(config).run(&ops(STEPS), |ops| {
-        run(&mut world.borrow_mut(), &ops).map_err(TestCaseError::fail)
+    let tried = TestRunner::new(config).run(&ops(STEPS, kills), |ops| {
+        play(&mut world.borrow_mut(), &ops).map_err(TestCaseError::fail)
     });
     println!("{}", world.borrow().told());
     match tried {
         Ok(()) => {}
         Err(TestError::Fail(why, ops)) => {
-            let name = if settings.keeps_unseen {
-                "KEEP"
-            } else {
-                "REFUSE"
-            };
-            panic!("{why}\nreplay({name}, &{ops:?});")
+            panic!("{why}\nreplay({}, &{ops:?});", settings.name)
         }
         Err(error) => panic!("{error}"),
     }
 }
 
+fn play(world: &mut World, ops: &[Op]) -> Result<(), String> {
+    match world.settings.is_loose {
+        true => loose::run(world, ops),
+        false => run(world, ops),
+    }
+}
+
 fn replay(settings: Settings, ops: &[Op]) {
-    let mut world = World::new(settings);
-    if let Err(why) = run(&mut world, ops) {
+    if let Err(why) = play(&mut World::new(settings), ops) {
         panic!("{why}");
     }
 }
@@ -81,15 +110,31 @@ fn replay(settings: Settings, ops: &[Op]) {
 #[test]
 fn what_nobody_saw_is_kept() {
     alone("what_nobody_saw_is_kept", || {
-        check(KEEP);
+        check(KEEP, 30);
     });
 }
 
 #[test]
 fn what_nobody_saw_is_not_replaced() {
     alone("what_nobody_saw_is_not_replaced", || {
-        check(REFUSE);
+        check(REFUSE, 30);
     });
+}
+
+#[test]
+fn s08_what_was_closed_is_here_at_once_and_there_after_a_sync() {
+    alone(
+        "s08_what_was_closed_is_here_at_once_and_there_after_a_sync",
+        || check(ASYNC, 20),
+    );
+}
+
+#[test]
+fn s08_nothing_is_lost_that_changes_while_changes_wait() {
+    alone(
+        "s08_nothing_is_lost_that_changes_while_changes_wait",
+        || check(LOOSE, 20),
+    );
 }
 
 /// `echo more >> log` shows nothing of what somebody else put there.
@@ -170,4 +215,17 @@ fn s09_a_file_that_was_refused_is_only_here() {
             replay(settings, &[&refused[..], &[Unlink(2)]].concat());
         }
     });
+}
+
+/// What waits under a name that leads to another version by now is not given up with that.
+#[test]
+fn s08_what_waits_under_a_name_outlives_a_newer_version() {
+    alone(
+        "s08_what_waits_under_a_name_outlives_a_newer_version",
+        || {
+            let waits = [Set(1), Write(0), Delete, Read(1), Set(0)];
+            replay(LOOSE, &[&waits[..], &[Rename(0, 2)]].concat());
+            replay(LOOSE, &[&waits[..], &[Set(2), Rename(2, 0)]].concat());
+        },
+    );
 }

@@ -170,6 +170,24 @@ impl FileSystem {
         first_failure(sent.buffer_unordered(DATASETS).collect().await)
     }
 
+    /// Sends or parks what the journal has of an older file of a record than the one its name leads
+    /// to, before its row is another's.
+    ///
+    /// # Errors
+    /// Why it is still to be sent.
+    pub(super) async fn send_older(
+        &self,
+        ino: Option<Ino>,
+        id: &RecordId,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let older = self.inodes().queue.get(id).copied();
+        match older.filter(|older| Some(*older) != ino) {
+            Some(older) => first_failure(vec![self.push(older, Extent::All, deadline).await]),
+            None => Ok(()),
+        }
+    }
+
     async fn send_all_loose(&self, before: i64, deadline: Instant) -> Result<(), Error> {
         let mut datasets: HashMap<(String, String), Vec<RecordId>> = HashMap::new();
         {

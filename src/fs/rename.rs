@@ -63,6 +63,8 @@ impl FileSystem {
         };
         let deadline = self.deadline();
         let ino = self.known_child(parent, name, deadline).await?;
+        let id = record_of(&mut self.inodes(), ino)?.id();
+        self.send_older(Some(ino), &id, deadline).await?;
         let (gate, ledger) = gates_of(&mut self.inodes(), ino)?;
         let _one_push = lock_gate(&gate, deadline).await?;
         let _one_note = lock_gate(&ledger, deadline).await?;
@@ -159,6 +161,11 @@ impl FileSystem {
                     self.push(ino, Extent::All, deadline).await?;
                 }
             }
+        }
+        let old_id = record_of(&mut self.inodes(), source)?.id();
+        let new_id = record_id(&dataset, &new_key);
+        for (ino, id) in [(Some(source), old_id), (target, new_id)] {
+            self.send_older(ino, &id, deadline).await?;
         }
         let (source, target) = self.take_both(source, target, deadline).await?;
         if mode == RenameMode::Exchange

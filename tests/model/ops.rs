@@ -62,6 +62,8 @@ pub enum Op {
     Extend(u8),
     Remove(u8),
     Delete,
+    /// fsync(2) of the directory.
+    Sync,
     /// Of the next step.
     Weather(Weather),
     /// The daemon is killed, and the mount made again.
@@ -87,7 +89,7 @@ fn mode() -> impl Strategy<Value = Mode> {
     ]
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op(kills: u32) -> impl Strategy<Value = Op> {
     let key = || 0..KEYS.len() as u8;
     let slot = || 0..SLOTS;
     let place = || 0..12u8;
@@ -116,13 +118,15 @@ fn op() -> impl Strategy<Value = Op> {
         5 => key().prop_map(Op::Remove),
         1 => Just(Op::Delete),
         2 => weather().prop_map(Op::Weather),
-        1 => prop_oneof![2 => Just(Op::Mkdir), 1 => Just(Op::Kill)],
+        2 => Just(Op::Sync),
+        1 => prop_oneof![2 => Just(Op::Mkdir), kills => Just(Op::Kill)],
     ]
 }
 
-pub fn ops(count: usize) -> impl Strategy<Value = Vec<Op>> {
+/// `kills` of `kills` + 2 in a hundred steps or so are a [`Op::Kill`].
+pub fn ops(count: usize, kills: u32) -> impl Strategy<Value = Vec<Op>> {
     // Without a dataset little can be done.
-    let rest = prop::collection::vec(op(), count - 1);
+    let rest = prop::collection::vec(op(kills), count - 1);
     (0..KEYS.len() as u8, rest).prop_map(|(key, mut ops)| {
         ops.insert(0, Op::Set(key));
         ops

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use cognitofs::wire::datasets::DeleteDataset;
+use cognitofs::wire::fault::Fault;
 use cognitofs::wire::names::RecordKey;
 use cognitofs::wire::operation::Call;
 use cognitofs::wire::records::{
@@ -166,6 +167,11 @@ impl<'a> Real<'a> {
         fs::remove_file(self.path(key))
     }
 
+    /// Has everything sent that was closed.
+    pub fn sync(&self) -> io::Result<()> {
+        File::open(self.base())?.sync_all()
+    }
+
     // What is done here, through an open file.
 
     pub fn open(&self, key: Key, mode: Mode) -> io::Result<File> {
@@ -210,6 +216,7 @@ impl<'a> Real<'a> {
         posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
     }
 
+    /// Kills the daemon and mounts again.
     pub fn kill(&mut self) {
         self.directory = None;
         // What was not closed is lost, and its writers see that.
@@ -279,9 +286,13 @@ impl<'a> Real<'a> {
     // The other client.
 
     fn call(&self, call: &Call) -> Vec<u8> {
+        self.try_call(call).unwrap()
+    }
+
+    fn try_call(&self, call: &Call) -> Result<Vec<u8>, Fault> {
         let service = &self.world.bed.service;
         let caller = service.developer("us-east-1".parse().unwrap());
-        service.call(call, &caller, now()).unwrap()
+        service.call(call, &caller, now())
     }
 
     fn list(&self) -> Records {
@@ -317,9 +328,37 @@ impl<'a> Real<'a> {
 
     /// Sets a record, or removes it.
     pub fn change(&self, key: Key, value: Option<&str>) {
+        self.try_change(key, &mut |_| value.map(str::to_owned))
+            .unwrap();
+    }
+
+    /// Makes a record's value another, or removes the record; returns the value it had.
+    pub fn change_with(
+        &self,
+        key: Key,
+        mut make: impl FnMut(Option<&str>) -> Option<String>,
+    ) -> Option<String> {
+        loop {
+            // The mount may be sending at the same time.
+            if let Ok(old) = self.try_change(key, &mut make) {
+                return old;
+            }
+        }
+    }
+
+    fn try_change(
+        &self,
+        key: Key,
+        make: &mut dyn FnMut(Option<&str>) -> Option<String>,
+    ) -> Result<Option<String>, Fault> {
         let listed = self.list();
         let key = RecordKey::new(KEYS[usize::from(key)]).unwrap();
         let known = listed.records.iter().find(|record| record.key == key);
+        let old = known.and_then(|known| known.value.as_ref()?.as_str().map(str::to_owned));
+        let value = make(old.as_deref());
+        if value.is_none() && old.is_none() {
+            return Ok(None);
+        }
         let patch = RecordPatch {
             op: match value {
                 Some(_) => PatchOp::Replace,
@@ -330,7 +369,7 @@ impl<'a> Real<'a> {
             device_last_modified_date: None,
             key,
         };
-        self.call(&Call::UpdateRecords(UpdateRecords {
+        self.try_call(&Call::UpdateRecords(UpdateRecords {
             pool: self.world.bed.pool.clone(),
             identity: self.world.bed.identity.clone(),
             dataset: self.dataset.parse().unwrap(),
@@ -339,7 +378,8 @@ impl<'a> Real<'a> {
                 record_patches: vec![patch],
                 sync_session_token: listed.sync_session_token,
             },
-        }));
+        }))?;
+        Ok(old)
     }
 
     pub fn delete(&self) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::ledger::Ledger;
 use super::ops::{KEYS, Mode, Op, SLOTS};
 use super::real::{Real, World};
-use super::reference::{Key, Parked, Reference};
+use super::reference::{Handle, Key, Parked, Reference};
 
 /// How long what the kernel does behind a close may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,6 +37,8 @@ pub fn run(world: &mut World, ops: &[Op]) -> Result<(), String> {
     };
     let done = run.all(ops);
     run.real.calm();
+    // What is refused holds removals back, of the next run as well.
+    let _ = run.real.sync();
     if run.real.service().exists {
         run.real.delete();
     }
@@ -56,6 +58,8 @@ impl Run<'_> {
             self.step(&Op::Close(slot))
                 .map_err(|why| format!("the last close of {slot}: {why}"))?;
         }
+        self.step(&Op::Sync)
+            .map_err(|why| format!("the last sync: {why}"))?;
         // What is kept of a dataset can be seen while there is one.
         if !self.model.exists() {
             self.step(&Op::Mkdir)?;
@@ -72,17 +76,34 @@ impl Run<'_> {
             self.real.weather(*weather);
             return Ok(());
         }
+        let by_others = matches!(op, Op::Set(_) | Op::Extend(_) | Op::Remove(_) | Op::Delete);
+        let is_async = self.real.world.settings.is_async;
+        if is_async && by_others {
+            // Otherwise what becomes of both depends on when ours is sent.
+            for slot in 0..SLOTS {
+                self.step(&Op::Close(slot))?;
+            }
+            self.step(&Op::Sync)?;
+        }
         let before = self.model.service.records.clone();
         let touched = self.act(op)?;
         self.real.calm();
-        let by_others = matches!(op, Op::Set(_) | Op::Extend(_) | Op::Remove(_) | Op::Delete);
         if matches!(op, Op::Kill) {
             self.ledger.forget();
         }
         self.real.enter(self.model.exists());
         self.model.look();
-        self.settle(&touched)?;
-        if !by_others {
+        // What somebody writes to is sent when he closes it.
+        let is_written = |handle: &Handle| handle.write;
+        let is_written = self.model.handles.iter().flatten().any(is_written);
+        let is_sent = matches!(op, Op::Sync) && !is_written;
+        self.settle(&touched, !is_async || is_sent)?;
+        if is_async {
+            // What nobody saw is never replaced, and what was is not to be kept.
+            for key in touched.iter().filter(|_| by_others) {
+                self.read(*key)?;
+            }
+        } else if !by_others {
             let after = self.real.service().records;
             let kept: Vec<Parked> = match self.model.exists() {
                 true => self.parked.values().cloned().collect(),
@@ -95,10 +116,10 @@ impl Run<'_> {
     }
 
     /// Waits until the sides agree: the kernel releases a file after close has returned.
-    fn settle(&mut self, touched: &[Key]) -> Result<(), String> {
+    fn settle(&mut self, touched: &[Key], is_sent: bool) -> Result<(), String> {
         let begun = Instant::now();
         loop {
-            let compared = self.compare(touched);
+            let compared = self.compare(touched, is_sent);
             if compared.is_ok() || begun.elapsed() > PATIENCE {
                 return compared;
             }
@@ -106,13 +127,10 @@ impl Run<'_> {
         }
     }
 
-    fn compare(&mut self, touched: &[Key]) -> Result<(), String> {
-        let service = self.real.service();
-        let mut expected = self.model.service.clone();
-        if !expected.exists {
-            expected.count = 0;
+    fn compare(&mut self, touched: &[Key], is_sent: bool) -> Result<(), String> {
+        if is_sent {
+            self.compare_service()?;
         }
-        differs("the service", &expected, &service)?;
         let files = self.model.files();
         let names = self.model.exists().then(|| files.keys().copied().collect());
         differs("the names", &names, &self.real.names())?;
@@ -143,6 +161,23 @@ impl Run<'_> {
             true => self.compare_parked(),
             false => Ok(()),
         }
+    }
+
+    fn compare_service(&self) -> Result<(), String> {
+        let (mut expected, mut service) = (self.model.service.clone(), self.real.service());
+        if self.real.world.settings.is_async {
+            // How many updates it was is not foretold, nor whether one was needed.
+            for side in [&mut expected, &mut service] {
+                side.count = 0;
+                side.exists = !side.records.is_empty();
+                side.records
+                    .values_mut()
+                    .for_each(|record| record.count = 0);
+            }
+        } else if !expected.exists {
+            expected.count = 0;
+        }
+        differs("the service", &expected, &service)
     }
 
     fn compare_parked(&mut self) -> Result<(), String> {
@@ -257,15 +292,33 @@ impl Run<'_> {
                 self.real.change(key, None);
                 vec![key]
             }
-            Op::Delete if self.model.service.exists => {
+            Op::Delete if self.model.service.exists && self.real.service().exists => {
                 self.model.delete();
                 self.real.delete();
                 vec![]
             }
             Op::Remove(_) | Op::Delete | Op::Weather(_) => vec![],
+            Op::Sync => {
+                if self.model.exists() {
+                    same("fsync of the directory", Ok(()), self.real.sync())?;
+                }
+                (0..KEYS.len() as Key).collect()
+            }
             Op::Kill => {
+                if self.real.world.settings.is_async {
+                    // A file that was only made is noted behind its close.
+                    std::thread::sleep(Duration::from_millis(50));
+                }
                 self.model.kill();
                 self.real.kill();
+                if self.real.world.settings.is_async && self.model.files().is_empty() {
+                    // A dataset is gone if it never had a record that was sent.
+                    match (self.model.exists(), self.real.names().is_some()) {
+                        (true, false) => self.model.delete(),
+                        (false, true) => drop(self.model.mkdir()),
+                        _ => {}
+                    }
+                }
                 (0..KEYS.len() as Key).collect()
             }
         };

@@ -133,6 +133,11 @@ impl Bed {
         self.tap.trouble(operation, trouble, after, times);
     }
 
+    /// Does something while no call is carried out.
+    pub fn undisturbed<T>(&self, action: impl FnOnce() -> T) -> T {
+        self.tap.undisturbed(action)
+    }
+
     pub fn calm(&self) {
         self.tap.calm();
     }

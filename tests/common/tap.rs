@@ -49,6 +49,7 @@ struct Wanted {
 pub struct Tap {
     calls: Mutex<Vec<&'static str>>,
     wanted: Mutex<Vec<Wanted>>,
+    serving: tokio::sync::RwLock<()>,
 }
 
 impl Tap {
@@ -89,15 +90,26 @@ impl Tap {
         Some(wanted.trouble)
     }
 
+    async fn serve(&self, next: Next, request: Request) -> Response {
+        let _one_of_many = self.serving.read().await;
+        next.run(request).await
+    }
+
+    /// Does something while no call is carried out.
+    pub fn undisturbed<T>(&self, action: impl FnOnce() -> T) -> T {
+        let _alone = self.serving.blocking_write();
+        action()
+    }
+
     pub async fn pass(tap: Arc<Self>, request: Request, next: Next) -> Response {
         let operation = name(&request);
         tap.calls.lock().unwrap().push(operation);
         match tap.strike(operation) {
-            None => next.run(request).await,
+            None => tap.serve(next, request).await,
             Some(Trouble::Hang) => std::future::pending().await,
             Some(Trouble::LoseCall) => broken(),
             Some(Trouble::LoseAnswer) => {
-                next.run(request).await;
+                tap.serve(next, request).await;
                 broken()
             }
             Some(Trouble::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
@@ -108,16 +120,16 @@ impl Tap {
             Some(Trouble::Late(pause)) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(pause).await;
-                    next.run(request).await;
+                    tap.serve(next, request).await;
                 });
                 broken()
             }
             Some(Trouble::Slow(pause)) => {
                 tokio::time::sleep(pause).await;
-                next.run(request).await
+                tap.serve(next, request).await
             }
             Some(Trouble::Torn) => {
-                let (mut head, body) = bytes(next.run(request).await).await;
+                let (mut head, body) = bytes(tap.serve(next, request).await).await;
                 let half = body.slice(..body.len() / 2);
                 head.headers.remove("content-length");
                 let broken = Err(std::io::Error::other("the tap is closed"));
@@ -125,11 +137,11 @@ impl Tap {
                 Response::from_parts(head, Body::from_stream(body))
             }
             Some(Trouble::Garbage) => {
-                next.run(request).await;
+                tap.serve(next, request).await;
                 "{\"Records\": [{\"Key\"".into_response()
             }
             Some(Trouble::Trickle(pause)) => {
-                let (head, body) = bytes(next.run(request).await).await;
+                let (head, body) = bytes(tap.serve(next, request).await).await;
                 let byte = move |at| async move {
                     tokio::time::sleep(pause).await;
                     Ok::<_, std::io::Error>(at)

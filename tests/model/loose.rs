@@ -259,9 +259,9 @@ impl Run<'_> {
                 }
             }
             Op::Delete => {
-                let there = self.real.service();
+                // What the daemon sends between a look and a deletion would be seen by nobody.
+                let there = self.real.look_and_delete();
                 if there.exists {
-                    self.real.delete();
                     // What was written here may have been refused since, and shown nothing.
                     self.known = Default::default();
                     for record in there.records.into_values() {

@@ -382,6 +382,17 @@ impl<'a> Real<'a> {
         Ok(old)
     }
 
+    /// Another client looks at the dataset and deletes it, with nothing between.
+    pub fn look_and_delete(&self) -> Service {
+        self.world.bed.undisturbed(|| {
+            let there = self.service();
+            if there.exists {
+                self.delete();
+            }
+            there
+        })
+    }
+
     pub fn delete(&self) {
         self.call(&Call::DeleteDataset(DeleteDataset {
             pool: self.world.bed.pool.clone(),

@@ -275,6 +275,7 @@ impl<'a> Writer<'a> {
             pool: self.user.pool.clone(),
             identity: self.user.identity.clone(),
             dataset: self.dataset.clone(),
+            client_context: None,
             body: UpdateRecordsBody {
                 device_id: None,
                 record_patches: patches.collect(),

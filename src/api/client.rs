@@ -193,6 +193,8 @@ impl Client {
             ],
             None => vec![("content-type".to_owned(), "application/json".to_owned())],
         };
+        let own = request.headers.iter();
+        headers.extend(own.map(|(name, value)| ((*name).to_owned(), value.clone())));
         if !unsigned {
             let credentials = tokio::time::timeout_at(deadline.into(), self.credentials.get());
             let credentials = credentials.await.map_err(|_| Error::NoCredentials {

@@ -173,6 +173,7 @@ impl Writer<'_> {
             pool: self.pool.clone(),
             identity: self.identity.clone(),
             dataset,
+            client_context: None,
             body: UpdateRecordsBody {
                 device_id: self.device.clone(),
                 record_patches,

@@ -477,6 +477,7 @@ impl Dataset {
             pool: self.identity.pool().clone(),
             identity: self.identity.id().clone(),
             dataset: self.name.clone(),
+            client_context: None,
             body: UpdateRecordsBody {
                 device_id: None,
                 record_patches: patches,

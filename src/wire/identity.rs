@@ -34,6 +34,7 @@ macro_rules! operations {
                         method: "POST",
                         path: "/".to_owned(),
                         target: Some(format!("{TARGET_PREFIX}{}", stringify!($name))),
+                        headers: Vec::new(),
                         body: Vec::new(),
                     };
                     request.json(self)

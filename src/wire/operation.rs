@@ -52,6 +52,8 @@ pub struct Request {
     pub path: String,
     /// `X-Amz-Target`, for RPC only.
     pub target: Option<String>,
+    /// Headers that only this operation has.
+    pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
 }
 
@@ -68,6 +70,7 @@ impl Request {
             method,
             path,
             target: None,
+            headers: Vec::new(),
             body: Vec::new(),
         }
     }
@@ -82,6 +85,13 @@ impl Request {
             self.path
                 .extend(utf8_percent_encode(&value.to_string(), SEGMENT));
         }
+        self
+    }
+
+    /// Adds a header, unless it has no value.
+    pub fn header(mut self, name: &'static str, value: Option<&String>) -> Self {
+        self.headers
+            .extend(value.map(|value| (name, value.clone())));
         self
     }
 

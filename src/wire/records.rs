@@ -136,13 +136,13 @@ fn one_by_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>,
 }
 
 /// <https://docs.aws.amazon.com/cognitosync/latest/APIReference/API_UpdateRecords.html>
-///
-/// It has no `ClientContext`: the API calls it not implemented.
 #[derive(Clone, Debug)]
 pub struct UpdateRecords {
     pub pool: PoolId,
     pub identity: IdentityId,
     pub dataset: DatasetName,
+    /// A header that the API documents as not implemented yet; the local service does not read it.
+    pub client_context: Option<String>,
     pub body: UpdateRecordsBody,
 }
 
@@ -171,6 +171,7 @@ impl UpdateRecords {
             pool,
             identity,
             dataset,
+            client_context: None,
             body: parse_body(body)?,
         };
         if update.body.sync_session_token.is_none() {
@@ -199,6 +200,7 @@ impl Operation for UpdateRecords {
             "POST",
             &dataset_path(&self.pool, &self.identity, &self.dataset),
         )
+        .header("x-amz-client-context", self.client_context.as_ref())
         .json(&self.body)
     }
 }

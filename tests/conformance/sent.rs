@@ -193,6 +193,7 @@ async fn send_data_operations(recorder: &mut Recorder) {
         pool: pool.clone(),
         identity: identity.clone(),
         dataset: dataset.clone(),
+        client_context: None,
         body: UpdateRecordsBody {
             device_id: None,
             record_patches: Vec::new(),
@@ -204,6 +205,7 @@ async fn send_data_operations(recorder: &mut Recorder) {
     recorder
         .send(false, with(&in_dataset, input), update.clone())
         .await;
+    update.client_context = Some("a context".to_owned());
     update.body.device_id = Some(device());
     update.body.record_patches = vec![
         RecordPatch {
@@ -222,7 +224,7 @@ async fn send_data_operations(recorder: &mut Recorder) {
         },
     ];
     let input = json!({
-        "DeviceId": ODD, "SyncSessionToken": ODD, "RecordPatches": [
+        "ClientContext": "a context", "DeviceId": ODD, "SyncSessionToken": ODD, "RecordPatches": [
             {"Op": "replace", "Key": ODD, "Value": "\"\\\n\u{0}\u{7f}\u{2028}\u{1f600}",
              "SyncCount": i64::MAX, "DeviceLastModifiedDate": 1_412_974_057},
             {"Op": "remove", "Key": "k", "SyncCount": 0},

@@ -373,6 +373,7 @@ impl<'a> Real<'a> {
             pool: self.world.bed.pool.clone(),
             identity: self.world.bed.identity.clone(),
             dataset: self.dataset.parse().unwrap(),
+            client_context: None,
             body: UpdateRecordsBody {
                 device_id: None,
                 record_patches: vec![patch],

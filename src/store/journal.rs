@@ -197,6 +197,14 @@ fn lock_directory(directory: &Path, deadline: Instant) -> Result<File, JournalEr
     }
 }
 
+/// Names a dataset for the tests.
+#[cfg(test)]
+fn somewhere() -> (PoolId, IdentityId, DatasetName) {
+    let id = |last: u32| format!("us-east-1:00000000-0000-4000-8000-{last:012}");
+    let parsed = (id(1).parse(), id(2).parse(), "data".parse());
+    (parsed.0.unwrap(), parsed.1.unwrap(), parsed.2.unwrap())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

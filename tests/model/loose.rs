@@ -52,12 +52,7 @@ pub fn run(world: &mut World, ops: &[Op]) -> Result<(), String> {
         count: 0,
     };
     let done = run.all(ops);
-    run.real.calm();
-    // What is refused holds removals back, of the next run as well.
-    let _ = run.real.sync();
-    if run.real.service().exists {
-        run.real.delete();
-    }
+    run.real.end();
     done
 }
 

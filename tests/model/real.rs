@@ -383,6 +383,16 @@ impl<'a> Real<'a> {
         Ok(old)
     }
 
+    /// Leaves nothing to the next run.
+    pub fn end(&mut self) {
+        self.calm();
+        // What is refused holds removals back, of the next run as well.
+        let _ = self.sync();
+        if self.service().exists {
+            self.delete();
+        }
+    }
+
     /// Another client looks at the dataset and deletes it, with nothing between.
     pub fn look_and_delete(&self) -> Service {
         self.world.bed.undisturbed(|| {

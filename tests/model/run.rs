@@ -36,12 +36,7 @@ pub fn run(world: &mut World, ops: &[Op]) -> Result<(), String> {
         texts: 0,
     };
     let done = run.all(ops);
-    run.real.calm();
-    // What is refused holds removals back, of the next run as well.
-    let _ = run.real.sync();
-    if run.real.service().exists {
-        run.real.delete();
-    }
+    run.real.end();
     run.real.world.checked += run.ledger.gone;
     run.real.world.kept += run.ledger.kept;
     done

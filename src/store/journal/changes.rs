@@ -285,6 +285,7 @@ fn odd(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> 
 mod tests {
     use std::time::Instant;
 
+    use super::super::somewhere;
     use super::*;
     use crate::sync::{Base, Shown};
 
@@ -303,13 +304,7 @@ mod tests {
     #[test]
     fn s08_changes_outlive_the_process_in_their_order() {
         let directory = tempfile::tempdir().unwrap();
-        let pool = "us-east-1:00000000-0000-4000-8000-000000000001"
-            .parse()
-            .unwrap();
-        let identity = "us-east-1:00000000-0000-4000-8000-000000000002"
-            .parse()
-            .unwrap();
-        let dataset = "data".parse().unwrap();
+        let (pool, identity, dataset) = somewhere();
         let place = (&pool, &identity, &dataset);
         let none = Tie::default();
         {
@@ -363,13 +358,7 @@ mod tests {
     #[test]
     fn s08_a_rename_of_what_was_renamed_joins_it() {
         let journal = Journal::in_memory().unwrap();
-        let pool = "us-east-1:00000000-0000-4000-8000-000000000001"
-            .parse()
-            .unwrap();
-        let identity = "us-east-1:00000000-0000-4000-8000-000000000002"
-            .parse()
-            .unwrap();
-        let dataset = "data".parse().unwrap();
+        let (pool, identity, dataset) = somewhere();
         let place = (&pool, &identity, &dataset);
         let tie = |old| Tie { new: true, old };
         let first = [

@@ -218,18 +218,13 @@ fn whereabouts(row: &Row<'_>) -> rusqlite::Result<Option<Whereabouts>> {
 mod tests {
     use std::time::Instant;
 
+    use super::super::somewhere;
     use super::*;
 
     #[test]
     fn what_is_kept_outlives_the_process_and_is_kept_once() {
         let directory = tempfile::tempdir().unwrap();
-        let pool = "us-east-1:00000000-0000-4000-8000-000000000001"
-            .parse()
-            .unwrap();
-        let identity = "us-east-1:00000000-0000-4000-8000-000000000002"
-            .parse()
-            .unwrap();
-        let dataset = "data".parse().unwrap();
+        let (pool, identity, dataset) = somewhere();
         let place = (&pool, &identity, &dataset);
         let at = Timestamp::from_millis(5);
         let new = |key: &str, text: &[u8], expires: Option<i64>| NewParked {

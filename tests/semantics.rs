@@ -11,6 +11,7 @@ mod names;
 mod races;
 mod reading;
 mod trouble;
+mod underway;
 mod writing;
 
 use std::fs::{self, File, OpenOptions};

@@ -3,7 +3,7 @@
 //! Invariant: a removal is sent only after every set that was noted before it has been taken,
 //! whatever its dataset; so a move between datasets cannot lose both ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,8 +48,9 @@ impl FileSystem {
                 Ok(()) => {
                     pause = FIRST_PAUSE;
                     if !self.is_queue_empty() {
-                        // Files that somebody is writing: their close will tell.
-                        self.queue_changed.notified().await;
+                        // What came meanwhile told so.
+                        let told = self.queue_changed.notified();
+                        let _ = tokio::time::timeout(LAST_PAUSE, told).await;
                     }
                 }
                 Err(error) => {
@@ -76,31 +77,44 @@ impl FileSystem {
         }
     }
 
-    /// Sends what the journal holds, again and again until it has nothing below `directory`.
+    /// Sends what the journal has of what lies below `directory`, again and again until the service
+    /// has it, or something later.
     ///
     /// # Errors
     /// At `deadline`, why the last attempt failed.
     pub(super) async fn drain(&self, directory: Ino, deadline: Instant) -> Result<(), Error> {
+        let removals = self.removals_below(directory);
         let mut pause = FIRST_PAUSE;
         loop {
             // What hangs elsewhere is not waited for, but for removals, which have to.
             let mut own = self.noted();
             own.retain(|noted| !noted.is_tied && self.inodes().is_below(noted.ino, directory));
-            let sent = self.push_all(own, deadline).await;
-            let sent = match self.has_queued_below(directory) {
-                true => sent.and(self.send_round(deadline).await),
-                false => Ok(()),
-            };
-            let sent = sent.or_else(|error| match self.has_queued_below(directory) {
-                true => Err(error),
-                false => Ok(()),
-            });
+            let mut sent = self.push_all(own, deadline).await;
+            if self.has_queued_below(directory) {
+                sent = sent.and(self.send_round(deadline).await);
+            }
+            if sent.is_err() && !self.has_queued_below(directory) {
+                sent = Ok(());
+            }
+            if sent.is_ok() && !self.removals_below(directory).is_disjoint(&removals) {
+                // A set that came meanwhile goes before them.
+                sent = Err(ErrorKind::TimedOut.into());
+            }
             if sent.is_ok() || Instant::now() + pause >= deadline {
                 return sent;
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
+    }
+
+    /// Returns the removals below a directory, by their ids in the journal.
+    fn removals_below(&self, directory: Ino) -> HashSet<i64> {
+        let inodes = self.inodes();
+        let below = |ino| inodes.is_below(ino, directory);
+        let loose = inodes.loose.values();
+        let loose = loose.filter(|loose| loose.directory.is_none_or(below));
+        loose.map(|loose| loose.slot.id).collect()
     }
 
     fn has_queued_below(&self, directory: Ino) -> bool {
@@ -133,7 +147,7 @@ impl FileSystem {
         let inodes = self.inodes();
         let noted = inodes.queue.values().filter_map(|ino| {
             let record = inodes.record(*ino)?;
-            let queued = record.unsent.as_ref()?.queued?;
+            let queued = record.unsent.as_ref()?.queued.as_ref()?;
             Some(Noted {
                 ino: *ino,
                 place: queued.slot.place,

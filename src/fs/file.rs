@@ -380,7 +380,7 @@ impl FileSystem {
         };
         if let Err(error) = &sent {
             self.park(file.ino, error).await;
-            self.go_back_to_journal(file.ino).await;
+            self.go_back_to_journal(file.ino);
         }
         let mut inodes = self.inodes();
         let Some(record) = inodes.record_mut(file.ino) else {
@@ -449,7 +449,7 @@ impl FileSystem {
         };
         if let Err(error) = &sent {
             self.park(ino, error).await;
-            self.go_back_to_journal(ino).await;
+            self.go_back_to_journal(ino);
         }
         let mut inodes = self.inodes();
         let record = record_of(&mut inodes, ino)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::node::{Node, NodeKind, RecordNode, Standing};
+use super::node::{Gate, Node, NodeKind, RecordNode, Standing};
 use super::queue::Loose;
 use crate::store::Dataset;
 use crate::sync::Base;
@@ -85,6 +85,12 @@ impl Inodes {
             NodeKind::Record(record) => Some(record),
             _ => None,
         }
+    }
+
+    /// Returns a record if it still is behind a gate.
+    pub(super) fn record_behind(&mut self, ino: Ino, gate: &Gate) -> Option<&mut RecordNode> {
+        let record = self.record_mut(ino)?;
+        Arc::ptr_eq(&record.gate, gate).then_some(record)
     }
 
     /// Returns whether it is a file under `.cognito`.

@@ -11,6 +11,9 @@ use crate::wire::names::{PoolId, RecordKey};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
+/// Held by whoever sends what is unsent of a file, or notes it in the journal.
+pub(super) type Gate = Arc<tokio::sync::Mutex<()>>;
+
 /// A file or directory the kernel knows.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -72,10 +75,11 @@ pub(super) struct RecordNode {
     pub(super) writers: u32,
     /// How often something unsent was dropped, so that whoever waited for it learns of it.
     pub(super) drops: u32,
-    /// Lets one push of this file follow another.
-    pub(super) gate: Arc<tokio::sync::Mutex<()>>,
+    /// Lets one push of this file follow another. Each name that the file gets has its own: what is
+    /// under way behind an older one does not concern it any more.
+    pub(super) gate: Gate,
     /// Lets one note of this file in the journal follow another.
-    pub(super) ledger: Arc<tokio::sync::Mutex<()>>,
+    pub(super) ledger: Gate,
 }
 
 impl RecordNode {
@@ -143,7 +147,11 @@ impl RecordNode {
         unsent.flushable = true;
         unsent.dated = true;
         unsent.generation = generation;
-        unsent.queued = Some(InJournal { slot, generation });
+        unsent.queued = Some(InJournal {
+            slot,
+            generation,
+            closed: None,
+        });
         self.key = set.key.clone();
         self.base = set.base;
         self.unsent = Some(unsent);

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use super::errno::errno;
 use super::error::Error;
 use super::failures::Failure;
-use super::file::record_of;
 use super::inode::{Ino, Inodes, RecordId};
 use super::lookup::FileSystem;
-use super::node::Standing;
-use super::unsent::UnsentKind;
+use super::node::{Gate, Standing};
+use super::unsent::{InJournal, UnsentKind};
 use crate::store::{Commit, Dataset, ErrorKind, NewlyParked, Rebased, Settled};
-use crate::sync::{Change, Kind, Landed, Left, Mark, Ticket};
+use crate::sync::{Change, Kind, Landed, Mark, Ticket};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
@@ -25,12 +24,13 @@ pub(super) enum Extent {
     /// Everything, unless somebody has the file open for writing: that is his to finish.
     Closed,
     All,
-    /// What the journal has, if that is all there is.
+    /// What the journal has.
     Queued,
 }
 
 /// What a push sends of a file.
 struct Push {
+    gate: Gate,
     dataset: Arc<Dataset>,
     /// The file's own, and the removals that a rename ties to it.
     changes: Vec<Change>,
@@ -47,13 +47,8 @@ pub(super) struct Sent {
     /// None if only the date was sent.
     pub(super) text: Option<Arc<str>>,
     pub(super) modified: Timestamp,
-}
-
-impl Sent {
-    fn mark(&self) -> Option<Mark> {
-        let text = self.text.as_ref()?;
-        Some(Mark::new(Some(text.as_bytes()), self.modified))
-    }
+    /// None if only the date was sent, of a value that is not known.
+    mark: Option<Mark>,
 }
 
 impl FileSystem {
@@ -64,15 +59,33 @@ impl FileSystem {
         extent: Extent,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let gate = match self.inodes().record(ino) {
-            Some(record) => record.gate.clone(),
-            None => return Ok(()),
-        };
-        let _one_push = lock_gate(&gate, deadline).await?;
+        while let Some(gate) = self.gate_of(ino) {
+            let _one_push = lock_gate(&gate, deadline).await?;
+            self.push_through(&gate, ino, extent, deadline).await?;
+            if self.gate_of(ino).is_none_or(|now| Arc::ptr_eq(&now, &gate)) {
+                break;
+            }
+            // It got another name meanwhile.
+        }
+        Ok(())
+    }
+
+    pub(super) fn gate_of(&self, ino: Ino) -> Option<Gate> {
+        let inodes = self.inodes();
+        inodes.record(ino).map(|record| record.gate.clone())
+    }
+
+    async fn push_through(
+        &self,
+        gate: &Gate,
+        ino: Ino,
+        extent: Extent,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         loop {
             let next = self
-                .next_push(ino, extent)
-                .inspect_err(|error| self.note_refused(ino, None, error));
+                .next_push(ino, gate, extent)
+                .inspect_err(|error| self.note_refused(ino, gate, None, error));
             let Some(push) = next? else {
                 return Ok(());
             };
@@ -91,18 +104,16 @@ impl FileSystem {
                 }
                 // The attempt before this one was not made after all.
                 Err(Commit { ticket: None, .. }) if push.attempt.is_some() => {
-                    self.note_attempt(ino, &push.dataset, None);
+                    self.note_attempt(ino, &push, None);
                 }
                 Err(Commit { error, ticket }) => {
-                    let attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
-                    let generation = push.sent.generation;
                     if ticket.is_none() && push.attempt.is_none() {
-                        self.note_not_made(ino, &push.sent);
+                        self.note_not_made(ino, &push);
                     }
-                    self.note_attempt(ino, &push.dataset, attempt);
+                    self.note_attempt(ino, &push, ticket);
                     let is_final = ticket.is_none() && error.kind().is_final();
                     let error = error.into();
-                    self.note_refused(ino, Some(generation), &error);
+                    self.note_refused(ino, gate, Some(push.sent.generation), &error);
                     if is_final {
                         self.give_up(ino, &push, &error).await;
                     }
@@ -113,32 +124,31 @@ impl FileSystem {
     }
 
     /// What was refused the first time it was sent is not the service's.
-    fn note_not_made(&self, ino: Ino, sent: &Sent) {
+    fn note_not_made(&self, ino: Ino, push: &Push) {
         let mut inodes = self.inodes();
-        let unsent = inodes
-            .record_mut(ino)
-            .and_then(|record| record.unsent.as_mut());
-        if let (Some(unsent), Some(mark)) = (unsent, sent.mark()) {
+        let record = inodes.record_behind(ino, &push.gate);
+        let unsent = record.and_then(|record| record.unsent.as_mut());
+        if let (Some(unsent), Some(mark)) = (unsent, push.sent.mark) {
             unsent.sent.retain(|other| *other != mark);
         }
     }
 
-    fn note_attempt(&self, ino: Ino, dataset: &Dataset, attempt: Option<(Ticket, Sent)>) {
+    fn note_attempt(&self, ino: Ino, push: &Push, ticket: Option<Ticket>) {
         let mut inodes = self.inodes();
-        let unsent = inodes
-            .record_mut(ino)
-            .and_then(|record| record.unsent.as_mut());
-        match (unsent, attempt) {
-            (Some(unsent), attempt) => unsent.attempt = attempt,
-            (None, Some((ticket, _))) => dataset.forget(ticket),
+        let record = inodes.record_behind(ino, &push.gate);
+        match (record.and_then(|record| record.unsent.as_mut()), ticket) {
+            (Some(unsent), ticket) => {
+                unsent.attempt = ticket.map(|ticket| (ticket, push.sent.clone()));
+            }
+            (None, Some(ticket)) => push.dataset.forget(ticket),
             (None, None) => {}
         }
     }
 
     /// Notes which state of a file its writer is told of that it could not be sent: the present
     /// one unless `generation` names it.
-    pub(super) fn note_refused(&self, ino: Ino, generation: Option<u64>, why: &Error) {
-        if let Some(record) = self.inodes().record_mut(ino)
+    pub(super) fn note_refused(&self, ino: Ino, gate: &Gate, generation: Option<u64>, why: &Error) {
+        if let Some(record) = self.inodes().record_behind(ino, gate)
             && let Some(unsent) = &mut record.unsent
         {
             let generation = generation.unwrap_or(unsent.generation);
@@ -147,58 +157,64 @@ impl FileSystem {
     }
 
     /// Returns what of a file is to be sent now.
-    fn next_push(&self, ino: Ino, extent: Extent) -> Result<Option<Push>, Error> {
+    fn next_push(&self, ino: Ino, gate: &Gate, extent: Extent) -> Result<Option<Push>, Error> {
         let mut inodes = self.inodes();
         let removed = inodes.standing(ino) == Standing::Removed;
-        let record = record_of(&mut inodes, ino)?;
+        let Some(record) = inodes.record_behind(ino, gate).filter(|_| !removed) else {
+            return Ok(None);
+        };
         let sent_before = record.is_sent();
-        let being_written = record.writers > 0;
+        let listed = record.dataset.record(&record.key);
         let Some(unsent) = &mut record.unsent else {
             return Ok(None);
         };
-        if removed {
-            return Ok(None);
-        }
-        let in_journal = unsent.is_in_journal();
-        let waits = match extent {
-            Extent::Queued => !in_journal,
-            Extent::Flushable => !unsent.flushable,
-            Extent::Closed => being_written,
-            Extent::All => false,
+        let version = match extent {
+            Extent::Queued => unsent.journaled(),
+            Extent::Flushable => unsent.flushable.then(|| unsent.present()),
+            Extent::Closed => (record.writers == 0).then(|| unsent.present()),
+            Extent::All => Some(unsent.present()),
         };
-        if waits {
+        let Some(version) = version else {
             return Ok(None);
-        }
-        let times = unsent.kind == UnsentKind::Times;
-        let text = match times {
-            true => "",
-            false => std::str::from_utf8(&unsent.text).map_err(|_| Error::NotText)?,
+        };
+        let times = version.kind == UnsentKind::Times;
+        let text: Arc<str> = match times {
+            true => "".into(),
+            false => str::from_utf8(version.text)
+                .map_err(|_| Error::NotText)?
+                .into(),
         };
         let content = record.content.as_ref().and_then(Text::as_str);
-        let same = sent_before && !times && content == Some(text);
+        let same = sent_before && !times && content == Some(&text);
         if same && !unsent.dated && unsent.attempt.is_none() && unsent.queued.is_none() {
             record.unsent = None;
             return Ok(None);
         }
-        let kind = match unsent.kind {
-            UnsentKind::Whole => Kind::Whole(text.into()),
+        let kind = match version.kind {
+            UnsentKind::Whole => Kind::Whole(text.clone().into()),
             UnsentKind::Append { from } => match text.get(from..) {
                 Some(appended) => Kind::Append(appended.into()),
                 None => return Err(Error::NotText),
             },
-            UnsentKind::Edit => Kind::Edit(text.into()),
+            UnsentKind::Edit => Kind::Edit(text.clone().into()),
             UnsentKind::Times => Kind::Times,
+        };
+        let (generation, modified) = (version.generation, version.modified);
+        let own = listed.filter(|listed| listed.base == unsent.base);
+        let own = own.and_then(|listed| listed.remote.value);
+        let value = match times {
+            true => own.as_ref().map(Text::as_bytes),
+            false => Some(text.as_bytes()),
+        };
+        let now = Sent {
+            generation,
+            text: (!times).then(|| text.clone()),
+            modified,
+            mark: value.map(|value| Mark::new(Some(value), modified)),
         };
         let (attempt, sent) = match unsent.attempt.take() {
             Some((ticket, sent)) => (Some(ticket), sent),
-            None => (
-                None,
-                Sent {
-                    generation: unsent.generation,
-                    text: (!times).then(|| text.into()),
-                    modified: unsent.modified,
-                },
-            ),
+            None => (None, now),
         };
         let unseen = self.store.options().unseen;
         let change = Change {
@@ -208,11 +224,11 @@ impl FileSystem {
             unseen,
             sent: unsent.sent.clone(),
             whole: (!times).then(|| text.into()),
-            left: unsent.left.map(|existed| Left { existed }),
-            modified: unsent.modified,
+            left: unsent.left,
+            modified,
         };
-        let tie = unsent.queued.and_then(|queued| queued.slot.tie);
-        if let Some(mark) = sent.mark() {
+        let tie = unsent.queued.as_ref().and_then(|queued| queued.slot.tie);
+        if let Some(mark) = sent.mark {
             add(&mut unsent.sent, mark);
         }
         let dataset = record.dataset.clone();
@@ -226,6 +242,7 @@ impl FileSystem {
             }
         }
         Ok(Some(Push {
+            gate: gate.clone(),
             changes,
             dataset,
             tied: slots,
@@ -240,17 +257,15 @@ impl FileSystem {
         let (parked, settled) = {
             let mut inodes = self.inodes();
             let path = inodes.path(ino);
-            let Some(record) = inodes.record_mut(ino) else {
+            let Some(record) = inodes.record_behind(ino, &push.gate) else {
                 return;
             };
             let id = record.id();
             let Some(unsent) = &mut record.unsent else {
                 return;
             };
-            let Some(queued) = unsent
-                .queued
-                .filter(|queued| queued.generation <= push.sent.generation)
-            else {
+            let given_up = |queued: &InJournal| queued.generation <= push.sent.generation;
+            let Some(queued) = unsent.queued.take_if(|queued| given_up(queued)) else {
                 return;
             };
             let parked = push.sent.text.as_ref().map(|text| NewlyParked {
@@ -260,7 +275,6 @@ impl FileSystem {
                 modified: push.sent.modified,
                 reason: why.with_causes(),
             });
-            unsent.queued = None;
             (
                 (path, id, queued.slot),
                 Settled {
@@ -276,7 +290,7 @@ impl FileSystem {
         let behind = {
             let mut inodes = self.inodes();
             inodes.take_queued(&id, ino);
-            if let Some(record) = inodes.record_mut(ino)
+            if let Some(record) = inodes.record_behind(ino, &push.gate)
                 && let Some(unsent) = &record.unsent
                 && unsent.generation == push.sent.generation
             {
@@ -308,7 +322,7 @@ impl FileSystem {
         let Some(landed) = landed.into_iter().next() else {
             return settled;
         };
-        let Some(record) = inodes.record_mut(ino) else {
+        let Some(record) = inodes.record_behind(ino, &push.gate) else {
             return settled;
         };
         let id = record.id();
@@ -324,11 +338,10 @@ impl FileSystem {
         let blind = own.is_some_and(|change| {
             matches!(change.kind, Kind::Append(_)) && change.base != record.base
         });
-        let mut all_sent = true;
         if let Some(unsent) = &mut record.unsent {
-            all_sent = unsent.generation == push.sent.generation;
-            if let (UnsentKind::Append { from }, Some(sent)) = (&mut unsent.kind, sent) {
-                *from = sent.len();
+            let all_sent = unsent.generation == push.sent.generation;
+            if let Some(sent) = sent {
+                unsent.append_behind(sent.len());
             }
             // A value that is not only ours was not shown: the base stays what it was.
             if as_sent && !blind {
@@ -336,7 +349,7 @@ impl FileSystem {
             }
             unsent.sent.clear();
             unsent.left = None;
-            match unsent.queued {
+            match unsent.queued.take() {
                 Some(queued) if queued.generation > push.sent.generation => {
                     is_queued = true;
                     settled.rebased = as_sent.then_some(Rebased {
@@ -344,11 +357,9 @@ impl FileSystem {
                         base: unsent.base,
                         appended_from: sent.map(str::len),
                     });
+                    unsent.queued = Some(queued);
                 }
-                queued => {
-                    settled.ids.extend(queued.map(|queued| queued.slot.id));
-                    unsent.queued = None;
-                }
+                queued => settled.ids.extend(queued.map(|queued| queued.slot.id)),
             }
             if all_sent {
                 record.unsent = None;
@@ -366,8 +377,8 @@ impl FileSystem {
         };
         if as_sent {
             match &landed.record {
-                Some(remote) if all_sent => record.show(remote, landed.base),
-                _ => record.base = landed.base,
+                Some(remote) => record.show(remote, landed.base),
+                None => record.base = landed.base,
             }
             if standing == Standing::Named && !blind {
                 inodes.note_shown(id, landed.base);

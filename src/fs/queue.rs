@@ -13,9 +13,9 @@ use super::file::record_of;
 use super::inode::{Ino, Inodes, RecordId};
 use super::lookup::FileSystem;
 use super::name::encode;
-use super::node::Standing;
+use super::node::{Gate, Standing};
 use super::push::{Extent, add, lock_gate};
-use super::unsent::{InJournal, UnsentKind};
+use super::unsent::{Closed, InJournal, UnsentKind};
 use crate::store::{Commit, Dataset, NewQueued, QueuedKind, Settled, Slot, Tie, shown_count};
 use crate::sync::{Base, Change, Kind, Left, Mark, Ticket, Unseen};
 use crate::wire::names::RecordKey;
@@ -59,7 +59,7 @@ impl Loose {
             unseen,
             sent: self.sent.clone(),
             whole: None,
-            left: self.left.clone(),
+            left: self.left,
             modified: self.modified,
         };
         if self.hides() {
@@ -75,9 +75,11 @@ impl Loose {
 
 /// What is to be noted of a file in the journal.
 struct Note {
+    gate: Gate,
     dataset: Arc<Dataset>,
     id: RecordId,
     change: NewQueued,
+    closed: Closed,
     generation: u64,
     tie: Option<i64>,
 }
@@ -142,9 +144,12 @@ impl FileSystem {
             None => return Ok(()),
         };
         let one_note = lock_gate(&ledger, deadline).await?;
-        let next = self
-            .next_note(ino, extent)
-            .inspect_err(|error| self.note_refused(ino, None, error))?;
+        let gate = self.gate_of(ino);
+        let next = self.next_note(ino, extent).inspect_err(|error| {
+            if let Some(gate) = &gate {
+                self.note_refused(ino, gate, None, error);
+            }
+        })?;
         let note = match next {
             Next::Nothing => return Ok(()),
             Next::Push => {
@@ -158,10 +163,11 @@ impl FileSystem {
             new: false,
             old: note.tie,
         };
-        let queued = note.dataset.queue(vec![note.change], Vec::new(), tie).await;
+        let rows = vec![note.change];
+        let queued = note.dataset.queue(rows, Vec::new(), tie).await;
         let slots = queued.map_err(|error| {
             let error = error.into();
-            self.note_refused(ino, Some(note.generation), &error);
+            self.note_refused(ino, &note.gate, Some(note.generation), &error);
             error
         })?;
         let Some(slot) = slots.first().copied() else {
@@ -174,9 +180,11 @@ impl FileSystem {
             let record = inodes.record_mut(ino);
             let unsent = record.and_then(|record| record.unsent.as_mut());
             let noted = unsent.map(|unsent| {
+                let changed_since = unsent.generation != note.generation;
                 unsent.queued = Some(InJournal {
                     slot,
                     generation: note.generation,
+                    closed: changed_since.then(|| Box::new(note.closed)),
                 });
             });
             if noted.is_some() {
@@ -190,7 +198,7 @@ impl FileSystem {
                 ids: vec![slot.id],
                 ..Settled::default()
             };
-            note.dataset.settle(settled).await?;
+            self.settle_queued(&note.dataset, settled).await;
         }
         self.wake_queue();
         Ok(())
@@ -238,6 +246,8 @@ impl FileSystem {
         for mark in sent {
             add(&mut unsent.sent, mark);
         }
+        let closed = unsent.closed();
+        let left = record.dataset.left(&record.key, unsent.base);
         let change = NewQueued {
             key: record.key.clone(),
             kind: match unsent.kind {
@@ -246,52 +256,32 @@ impl FileSystem {
                 UnsentKind::Edit => QueuedKind::Edit,
                 UnsentKind::Times => QueuedKind::Times,
             },
-            text: unsent.text.clone(),
+            text: closed.text.clone(),
             base: shown_count(unsent.base),
-            existed: record.dataset.exists(),
+            // Its base is still what the earlier process knew.
+            left: unsent.left.unwrap_or(left),
             modified: unsent.modified,
             sent: unsent.sent.clone(),
         };
         Ok(Next::Note(Box::new(Note {
+            gate: record.gate.clone(),
             dataset: record.dataset.clone(),
             id,
             change,
+            closed,
             generation: unsent.generation,
-            tie: unsent.queued.and_then(|queued| queued.slot.tie),
+            tie: unsent.queued.as_ref().and_then(|queued| queued.slot.tie),
         })))
     }
 
     /// Takes a file back to the text that the journal has of it, if it has one: a later one could
     /// not be noted.
-    pub(super) async fn go_back_to_journal(&self, ino: Ino) {
-        let noted = {
-            let inodes = self.inodes();
-            let record = inodes.record(ino).filter(|record| record.writers == 0);
-            let unsent = record.and_then(|record| Some((record, record.unsent.as_ref()?)));
-            unsent.and_then(|(record, unsent)| {
-                let queued = unsent.queued.filter(|_| !unsent.is_in_journal())?;
-                Some((record.dataset.clone(), queued.slot.id))
-            })
-        };
-        let Some((dataset, slot)) = noted else {
-            return;
-        };
-        let text = match dataset.queued_text(slot).await {
-            Ok(Some(text)) => text,
-            // It was sent meanwhile, or cannot be read now: the next mount will.
-            Ok(None) | Err(_) => return,
-        };
+    pub(super) fn go_back_to_journal(&self, ino: Ino) {
         let mut inodes = self.inodes();
-        if let Some(record) = inodes.record_mut(ino)
-            && let Some(unsent) = &mut record.unsent
-            && let Some(queued) = unsent.queued.filter(|queued| queued.slot.id == slot)
-        {
-            unsent.text = text;
-            unsent.kind = UnsentKind::Edit;
-            unsent.generation = queued.generation;
+        let record = inodes.record_mut(ino).filter(|record| record.writers == 0);
+        if let Some(unsent) = record.and_then(|record| record.unsent.as_mut()) {
+            unsent.go_back();
         }
-        drop(inodes);
-        self.wake_queue();
     }
 
     /// Has what the journal holds sent soon.
@@ -486,9 +476,9 @@ pub(super) fn removal_row(dataset: &Dataset, change: &Change) -> NewQueued {
     NewQueued {
         key: change.key.clone(),
         kind: QueuedKind::Remove,
-        text: Vec::new(),
+        text: Arc::default(),
         base: shown_count(change.base),
-        existed: dataset.exists(),
+        left: dataset.left(&change.key, change.base),
         modified: change.modified,
         sent: change.sent.clone(),
     }

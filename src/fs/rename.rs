@@ -8,7 +8,7 @@ use super::error::Error;
 use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
 use super::lookup::{FileSystem, Found, Place, check_length};
-use super::node::{NodeKind, RecordNode, Standing};
+use super::node::{Gate, NodeKind, RecordNode, Standing};
 use super::push::{Extent, lock_gate};
 use super::queue::{record_id, removal_row};
 use super::unsent::UnsentKind;
@@ -44,8 +44,13 @@ struct Taken {
     is_node: bool,
     /// What may have been sent of it before.
     sent: Vec<Mark>,
-    _gates: [tokio::sync::OwnedMutexGuard<()>; 2],
+    _held: Held,
 }
+
+type Held = (
+    Option<tokio::sync::OwnedMutexGuard<()>>,
+    tokio::sync::OwnedMutexGuard<()>,
+);
 
 impl FileSystem {
     /// Removes a record. Unsent writes to it are cancelled.
@@ -65,9 +70,7 @@ impl FileSystem {
         let ino = self.known_child(parent, name, deadline).await?;
         let id = record_of(&mut self.inodes(), ino)?.id();
         self.send_older(Some(ino), &id, deadline).await?;
-        let (gate, ledger) = gates_of(&mut self.inodes(), ino)?;
-        let _one_push = lock_gate(&gate, deadline).await?;
-        let _one_note = lock_gate(&ledger, deadline).await?;
+        let _held = self.hold(ino, self.is_async(), deadline).await?;
         let (id, change, queued) = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, ino)?;
@@ -77,7 +80,7 @@ impl FileSystem {
             let base = begun.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
             let record = record_of(&mut inodes, ino)?;
             let unsent = record.unsent.as_ref();
-            let queued = unsent.and_then(|unsent| unsent.queued);
+            let queued = unsent.and_then(|unsent| Some(unsent.queued.as_ref()?.slot.id));
             let change = Change {
                 key: id.2.clone(),
                 base,
@@ -99,10 +102,10 @@ impl FileSystem {
                     commit(&dataset, vec![change], deadline).await?;
                 }
                 let settled = Settled {
-                    ids: queued.iter().map(|queued| queued.slot.id).collect(),
+                    ids: queued.into_iter().collect(),
                     ..Settled::default()
                 };
-                dataset.settle(settled).await.map_err(Error::of_path)?;
+                self.settle_queued(&dataset, settled).await;
             }
         }
         let mut inodes = self.inodes();
@@ -167,7 +170,9 @@ impl FileSystem {
         for (ino, id) in [(Some(source), old_id), (target, new_id)] {
             self.send_older(ino, &id, deadline).await?;
         }
-        let (source, target) = self.take_both(source, target, deadline).await?;
+        let is_noted = self.is_async() && mode != RenameMode::Exchange;
+        let both = self.take_both(source, target, is_noted, deadline);
+        let (source, target) = both.await?;
         if mode == RenameMode::Exchange
             && let Some(target) = &target
         {
@@ -235,6 +240,7 @@ impl FileSystem {
             }
             error => error,
         })?;
+        let mut settled = self.leave_journal_for(&[Some(&source), target.as_ref()]);
         let removal = {
             let mut inodes = self.inodes();
             if let Some(target) = &target {
@@ -250,12 +256,24 @@ impl FileSystem {
             self.land_renamed(&mut inodes, new_key, &source, landed.first());
             removal
         };
-        let settled = Settled {
-            ids: removal.iter().map(|removal| removal.slot.id).collect(),
-            ..Settled::default()
-        };
+        let removal = removal.map(|removal| removal.slot.id);
+        settled.ids.extend(removal);
         self.settle_queued(&dataset, settled).await;
         Ok(())
+    }
+
+    /// An update that has no form in the journal took the place of what it has of some files.
+    fn leave_journal_for(&self, taken: &[Option<&Taken>]) -> Settled {
+        let mut inodes = self.inodes();
+        let mut settled = Settled::default();
+        for taken in taken.iter().flatten() {
+            let record = inodes.record(taken.ino);
+            let unsent = record.and_then(|record| record.unsent.as_ref());
+            let queued = unsent.and_then(|unsent| unsent.queued.as_ref());
+            settled.ids.extend(queued.map(|queued| queued.slot.id));
+            leave_journal(&mut inodes, taken.ino);
+        }
+        settled
     }
 
     /// Notes a rename in the journal: the new name's value, and that the old name is gone.
@@ -274,7 +292,7 @@ impl FileSystem {
             let inodes = self.inodes();
             let record = inodes.record(source.ino);
             let unsent = record.and_then(|record| record.unsent.as_ref());
-            unsent.and_then(|unsent| unsent.queued?.slot.tie)
+            unsent.and_then(|unsent| unsent.queued.as_ref()?.slot.tie)
         };
         let tie = Tie {
             new: removal.is_some() || old.is_some(),
@@ -283,9 +301,9 @@ impl FileSystem {
         let whole = NewQueued {
             key: set.key.clone(),
             kind: QueuedKind::Whole,
-            text: source.value.as_bytes().to_vec(),
+            text: source.value.as_bytes().into(),
             base: shown_count(set.base),
-            existed: dataset.exists(),
+            left: dataset.left(&set.key, set.base),
             modified: set.modified,
             sent: set.sent.clone(),
         };
@@ -362,6 +380,8 @@ impl FileSystem {
         };
         let changes = vec![swapped(target, source), swapped(source, target)];
         let landed = commit(dataset, changes, deadline).await?;
+        let settled = self.leave_journal_for(&[Some(source), Some(target)]);
+        self.settle_queued(dataset, settled).await;
         let mut inodes = self.inodes();
         inodes.exchange(parent, name, new_name);
         let (moved, back) = (target.key.clone(), source.key.clone());
@@ -415,25 +435,41 @@ impl FileSystem {
         &self,
         source: Ino,
         target: Option<Ino>,
+        is_noted: bool,
         deadline: Instant,
     ) -> Result<(Taken, Option<Taken>), Error> {
+        let take = |ino| self.take(ino, is_noted, deadline);
         match target {
             Some(target) if target < source => {
-                let target = self.take(target, deadline).await?;
-                Ok((self.take(source, deadline).await?, Some(target)))
+                let target = take(target).await?;
+                Ok((take(source).await?, Some(target)))
             }
             Some(target) => {
-                let source = self.take(source, deadline).await?;
-                Ok((source, Some(self.take(target, deadline).await?)))
+                let source = take(source).await?;
+                Ok((source, Some(take(target).await?)))
             }
-            None => Ok((self.take(source, deadline).await?, None)),
+            None => Ok((take(source).await?, None)),
         }
     }
 
-    async fn take(&self, ino: Ino, deadline: Instant) -> Result<Taken, Error> {
-        let (gate, ledger) = gates_of(&mut self.inodes(), ino)?;
-        let gate = lock_gate(&gate, deadline).await?;
-        let ledger = lock_gate(&ledger, deadline).await?;
+    /// Has a file be sent and noted by nobody else for a while. A change that is noted in the journal
+    /// does not wait for what is being sent: it is told of it by its mark.
+    async fn hold(&self, ino: Ino, is_noted: bool, deadline: Instant) -> Result<Held, Error> {
+        let (gate, ledger) = {
+            let mut inodes = self.inodes();
+            let record = record_of(&mut inodes, ino)?;
+            (record.gate.clone(), record.ledger.clone())
+        };
+        let one_push = match is_noted {
+            true => None,
+            false => Some(lock_gate(&gate, deadline).await?),
+        };
+        let one_note = lock_gate(&ledger, deadline).await?;
+        Ok((one_push, one_note))
+    }
+
+    async fn take(&self, ino: Ino, is_noted: bool, deadline: Instant) -> Result<Taken, Error> {
+        let held = self.hold(ino, is_noted, deadline).await?;
         let local = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, ino)?;
@@ -476,7 +512,7 @@ impl FileSystem {
             is_sent,
             is_node,
             sent,
-            _gates: [gate, ledger],
+            _held: held,
         })
     }
 
@@ -507,18 +543,13 @@ fn local_value(record: &RecordNode) -> Result<Option<Text>, Error> {
     }
 }
 
-type Gate = Arc<tokio::sync::Mutex<()>>;
-
-fn gates_of(inodes: &mut Inodes, ino: Ino) -> Result<(Gate, Gate), Error> {
-    let record = record_of(inodes, ino)?;
-    Ok((record.gate.clone(), record.ledger.clone()))
-}
-
-/// The journal's row of a file's record is another's from now on.
+/// The journal's row of a file's record is another's from now on, and what is being sent of it does
+/// not concern the file any more.
 fn leave_journal(inodes: &mut Inodes, ino: Ino) {
     let Some(record) = inodes.record_mut(ino) else {
         return;
     };
+    record.gate = Gate::default();
     if let Some(unsent) = &mut record.unsent {
         unsent.queued = None;
     }

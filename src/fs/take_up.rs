@@ -10,7 +10,7 @@ use super::push::add;
 use super::queue::{Loose, record_id};
 use super::unsent::{InJournal, Unsent, UnsentKind, next_generation};
 use crate::store::{self, Dataset, Queued, QueuedKind};
-use crate::sync::{Base, Kind, Left, Mark, Shown};
+use crate::sync::{Base, Kind, Mark, Shown};
 
 impl FileSystem {
     /// Takes up what an earlier process left in the journal, before anything is shown.
@@ -41,7 +41,7 @@ impl FileSystem {
             change,
         } = queued;
         let identity = self.store.identity(&pool, &identity);
-        let dataset = match change.existed {
+        let dataset = match change.left.existed {
             true => identity.dataset(&dataset),
             false => identity.make(&dataset),
         };
@@ -52,7 +52,7 @@ impl FileSystem {
         let id = record_id(&dataset, &change.key);
         let mut sent = change.sent;
         // The earlier process may have sent it, and not lived to see the answer.
-        let value = (change.kind != QueuedKind::Remove).then_some(change.text.as_slice());
+        let value = (change.kind != QueuedKind::Remove).then_some(&*change.text);
         if change.kind != QueuedKind::Times {
             add(&mut sent, Mark::new(value, change.modified));
         }
@@ -65,9 +65,6 @@ impl FileSystem {
                     QueuedKind::Remove => Kind::Remove,
                     _ => Kind::Times,
                 };
-                let left = Some(Left {
-                    existed: change.existed,
-                });
                 let directory = self.directory_of(inodes, &dataset);
                 let loose = Loose {
                     dataset,
@@ -76,7 +73,7 @@ impl FileSystem {
                     base,
                     modified: change.modified,
                     sent,
-                    left,
+                    left: Some(change.left),
                     slot,
                     attempt: None,
                     refused: false,
@@ -92,15 +89,16 @@ impl FileSystem {
         let name = encode(&change.key);
         let mut record = RecordNode::created(dataset, change.key, base, change.modified);
         let mut unsent = Unsent::new(kind, base, change.modified);
-        unsent.text = change.text;
+        unsent.text = change.text.to_vec();
         unsent.flushable = true;
         unsent.dated = true;
         unsent.generation = next_generation();
-        unsent.left = Some(change.existed);
+        unsent.left = Some(change.left);
         unsent.sent = sent;
         unsent.queued = Some(InJournal {
             slot,
             generation: unsent.generation,
+            closed: None,
         });
         record.unsent = Some(unsent);
         let ino = inodes.insert(parent, &name, NodeKind::Record(Box::new(record)));

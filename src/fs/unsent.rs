@@ -1,5 +1,6 @@
 //! What was done to a file and not sent yet.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -8,7 +9,7 @@ use super::file::record_of;
 use super::inode::{Ino, Inodes};
 use super::push::Sent;
 use crate::store::Slot;
-use crate::sync::{Base, Mark, Ticket};
+use crate::sync::{Base, Left, Mark, Ticket};
 use crate::wire::names::MAX_VALUE_CHARS;
 use crate::wire::timestamp::Timestamp;
 
@@ -34,14 +35,33 @@ pub(super) struct Unsent {
     pub(super) sent: Vec<Mark>,
     /// What the journal has of it.
     pub(super) queued: Option<InJournal>,
-    /// Set if an earlier process left it: whether the service had the dataset then.
-    pub(super) left: Option<bool>,
+    /// Set if an earlier process left it.
+    pub(super) left: Option<Left>,
 }
 
 /// What the journal has of a file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct InJournal {
     pub(super) slot: Slot,
+    pub(super) generation: u64,
+    /// The file as the journal has it, once it was changed since.
+    pub(super) closed: Option<Box<Closed>>,
+}
+
+/// A file as it was closed.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub(super) text: Arc<[u8]>,
+    kind: UnsentKind,
+    modified: Timestamp,
+    dated: bool,
+}
+
+/// A state of a file that can be sent.
+pub(super) struct Version<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) kind: UnsentKind,
+    pub(super) modified: Timestamp,
     pub(super) generation: u64,
 }
 
@@ -89,7 +109,9 @@ fn begin_times(inodes: &mut Inodes, ino: Ino) -> Result<&mut Unsent, Error> {
         record.unsent = Some(Unsent::new(UnsentKind::Times, base, record.modified));
     }
     let record = record_of(inodes, ino)?;
-    record.unsent.as_mut().ok_or(Error::Superseded)
+    let unsent = record.unsent.as_mut().ok_or(Error::Superseded)?;
+    unsent.set_aside();
+    Ok(unsent)
 }
 
 /// Takes a change back that was begun and turned out not to be possible.
@@ -163,6 +185,82 @@ impl Unsent {
     pub(super) fn is_in_journal(&self) -> bool {
         let queued = self.queued.as_ref();
         queued.is_some_and(|queued| queued.generation == self.generation)
+    }
+
+    /// Keeps the state that the journal has, as the file is about to be changed.
+    fn set_aside(&mut self) {
+        if !self.is_in_journal() {
+            return;
+        }
+        let closed = self.closed();
+        if let Some(queued) = &mut self.queued {
+            queued.closed = Some(Box::new(closed));
+        }
+    }
+
+    /// Returns a copy of the present state.
+    pub(super) fn closed(&self) -> Closed {
+        Closed {
+            text: self.text.as_slice().into(),
+            kind: self.kind,
+            modified: self.modified,
+            dated: self.dated,
+        }
+    }
+
+    /// Goes back to the state that the journal has, if it has one.
+    pub(super) fn go_back(&mut self) {
+        if self.is_in_journal() {
+            return;
+        }
+        let Some(queued) = &mut self.queued else {
+            return;
+        };
+        let Some(closed) = queued.closed.take() else {
+            return;
+        };
+        self.generation = queued.generation;
+        self.text = closed.text.to_vec();
+        self.kind = closed.kind;
+        self.modified = closed.modified;
+        self.dated = closed.dated;
+    }
+
+    /// The service has so many bytes of the text: of one that was only written at its end, the rest is
+    /// still to be added.
+    pub(super) fn append_behind(&mut self, length: usize) {
+        let queued = self.queued.as_mut();
+        let closed = queued.and_then(|queued| queued.closed.as_mut());
+        let kinds = closed.map(|closed| &mut closed.kind).into_iter();
+        for kind in kinds.chain([&mut self.kind]) {
+            if let UnsentKind::Append { from } = kind {
+                *from = length;
+            }
+        }
+    }
+
+    pub(super) fn present(&self) -> Version<'_> {
+        Version {
+            text: &self.text,
+            kind: self.kind,
+            modified: self.modified,
+            generation: self.generation,
+        }
+    }
+
+    /// Returns the state that the journal has, if it has one.
+    pub(super) fn journaled(&self) -> Option<Version<'_>> {
+        if self.is_in_journal() {
+            return Some(self.present());
+        }
+        let queued = self.queued.as_ref()?;
+        let closed = queued.closed.as_ref()?;
+        Some(Version {
+            text: &closed.text,
+            kind: closed.kind,
+            modified: closed.modified,
+            generation: queued.generation,
+        })
     }
 
     /// Returns whether its writer was told that it could not be sent, and has not changed it since.

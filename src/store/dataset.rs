@@ -14,7 +14,9 @@ use super::error::{Error, ErrorKind};
 use super::identity::Identity;
 use super::waiters::{Commit, Inner, Verdict};
 use crate::api;
-use crate::sync::{Base, Change, DatasetState, Listing, Remote, Replaced, Shown, Step, Ticket};
+use crate::sync::{
+    Base, Change, DatasetState, Left, Listing, Remote, Replaced, Shown, Step, Ticket,
+};
 use crate::wire::datasets::DeleteDataset;
 use crate::wire::names::{DatasetName, IdentityId, RecordKey};
 use crate::wire::records::{ListRecords, RecordPatch, UpdateRecords, UpdateRecordsBody};
@@ -115,6 +117,19 @@ impl Dataset {
         Base {
             life: lock(&self.inner).state.life(),
             shown: Shown::Absent,
+        }
+    }
+
+    /// Returns what the next process is to know of a change with this base, if this one leaves it.
+    pub fn left(&self, key: &RecordKey, base: Base) -> Left {
+        let is_made = self.is_made();
+        let inner = lock(&self.inner);
+        let state = &inner.state;
+        let same_life = base.life == state.life();
+        let is_new = same_life && !state.exists() && (state.is_listed() || is_made);
+        Left {
+            existed: !is_new || base.shown != Shown::Absent,
+            sync_count: state.sync_count(key).filter(|_| same_life),
         }
     }
 

@@ -24,11 +24,11 @@ pub use parked::{Parked, Side, Whereabouts};
 
 /// `cogj`, in the file's header.
 const APPLICATION_ID: i64 = 0x636f_676a;
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Keys and texts are BLOBs: neither need be UTF-8. Dates are epoch milliseconds.
 const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS parked (
+CREATE TABLE parked (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     pool TEXT NOT NULL,
     identity TEXT NOT NULL,
@@ -43,9 +43,9 @@ CREATE TABLE IF NOT EXISTS parked (
     at INTEGER NOT NULL,
     expires INTEGER
 ) STRICT;
-CREATE INDEX IF NOT EXISTS parked_by_dataset ON parked (pool, identity, dataset, key);
+CREATE INDEX parked_by_dataset ON parked (pool, identity, dataset, key);
 
-CREATE TABLE IF NOT EXISTS changes (
+CREATE TABLE changes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     place INTEGER NOT NULL,
     tie INTEGER,
@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS changes (
     existed INTEGER NOT NULL,
     modified INTEGER NOT NULL,
     sent BLOB NOT NULL,
+    sync_count INTEGER,
     UNIQUE (pool, identity, dataset, key)
 ) STRICT;
 ";
@@ -141,8 +142,13 @@ impl Journal {
                      COMMIT;"
                 ))?;
             }
+            (APPLICATION_ID, 1) => connection.execute_batch(&format!(
+                "PRAGMA journal_mode = WAL; BEGIN;
+                 ALTER TABLE changes ADD COLUMN sync_count INTEGER;
+                 PRAGMA user_version = {VERSION}; COMMIT;"
+            ))?,
             (APPLICATION_ID, VERSION) => {
-                connection.execute_batch(&format!("PRAGMA journal_mode = WAL; {TABLES}"))?;
+                connection.execute_batch("PRAGMA journal_mode = WAL")?;
             }
             _ => return Err(foreign()),
         }

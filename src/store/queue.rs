@@ -49,11 +49,6 @@ impl Dataset {
         self.ask(queue).await
     }
 
-    /// Returns the text that the journal has of a change, if it still has it.
-    pub async fn queued_text(&self, id: i64) -> Result<Option<Vec<u8>>, Error> {
-        self.ask(move |journal, _| journal.queued_text(id)).await
-    }
-
     /// Notes what became of changes in the journal, all or nothing.
     pub async fn settle(&self, settled: Settled) -> Result<(), Error> {
         if settled.ids.is_empty() && settled.rebased.is_none() && settled.parked.is_none() {

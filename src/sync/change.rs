@@ -92,10 +92,13 @@ impl Mark {
 
 /// What an earlier process knew of a change it left. Such a change is never made over a version that
 /// is not its base, nor twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Whether the service had the dataset.
     pub existed: bool,
+    /// The record's sync count, a tombstone's among them, and 0 if the service never had it; None
+    /// if that was not known.
+    pub sync_count: Option<i64>,
 }
 
 /// A change of one record.

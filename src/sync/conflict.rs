@@ -43,12 +43,18 @@ pub(super) fn is_current(change: &Change, remote: Option<&Remote>, life: u32) ->
 fn is_unchanged(change: &Change, remote: Option<&Remote>) -> bool {
     let remote_value = remote.and_then(|remote| remote.value.as_ref());
     match (change.base.shown, remote) {
-        (Shown::Absent, _) => remote_value.is_none(),
+        (Shown::Absent, _) => remote_value.is_none() && !was_removed_since(change, remote),
         (Shown::Version(shown), Some(remote)) => {
             remote_value.is_some() && remote.sync_count == shown
         }
         (Shown::Version(_), None) => false,
     }
+}
+
+/// Returns whether a record that an earlier process took for absent was made and removed since.
+fn was_removed_since(change: &Change, remote: Option<&Remote>) -> bool {
+    let known = change.left.and_then(|left| left.sync_count);
+    known.is_some_and(|known| known != remote.map_or(0, |remote| remote.sync_count))
 }
 
 /// Returns whether the record is what was sent before of the same file.
@@ -282,7 +288,10 @@ mod tests {
                     Mark::new(Some(b"sent"), Timestamp::from_millis(8)),
                 ],
                 whole: Some("older".into()),
-                left: Some(Left { existed: true }),
+                left: Some(Left {
+                    existed: true,
+                    sync_count: Some(3),
+                }),
                 modified: Timestamp::from_millis(9),
             };
             let remote = remote.map(|(value, sync_count, date)| Remote {

@@ -116,6 +116,13 @@ impl DatasetState {
         }
     }
 
+    /// Returns the sync count of a record or its tombstone, 0 if the service never had it; None if
+    /// the records are not known.
+    pub fn sync_count(&self, key: &RecordKey) -> Option<i64> {
+        self.listed.as_ref()?;
+        Some(self.records.get(key).map_or(0, |remote| remote.sync_count))
+    }
+
     /// Returns the bytes of keys and values, as the service counts a dataset's size.
     pub fn bytes(&self) -> usize {
         let bytes = |(key, remote): (&RecordKey, &Remote)| {

@@ -3,12 +3,14 @@
 //! Invariant: one row a record. A set that takes the place of another keeps its place in the order,
 //! so that a removal behind it still waits for it.
 
+use std::sync::Arc;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::queue::{Rebased, shown_count};
 use super::{Journal, JournalError, NewParked, Place, park};
-use crate::sync::Mark;
+use crate::sync::{Left, Mark};
 use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
 use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
@@ -32,11 +34,11 @@ pub struct NewQueued {
     pub key: RecordKey,
     pub kind: QueuedKind,
     /// The whole text as it was shown here; empty for a date and a removal.
-    pub text: Vec<u8>,
+    pub text: Arc<[u8]>,
     /// The version it was made from; none if there was none.
     pub base: Option<i64>,
-    /// Whether the service had the dataset.
-    pub existed: bool,
+    /// What was known of the record at the service.
+    pub left: Left,
     pub modified: Timestamp,
     /// What may have been sent of the same file before.
     pub sent: Vec<Mark>,
@@ -129,7 +131,7 @@ impl Journal {
             if let Some(rebased) = rebased {
                 let from = rebased.appended_from.map(|from| from as i64);
                 tx.execute(
-                    "UPDATE changes SET base = ?1, existed = 1, sent = x'',
+                    "UPDATE changes SET base = ?1, existed = 1, sync_count = NULL, sent = x'',
                         appended_from = coalesce(?2, appended_from)
                      WHERE id = ?3",
                     params![shown_count(rebased.base), from, rebased.id],
@@ -146,21 +148,12 @@ impl Journal {
         }
     }
 
-    /// Returns the text of a change, if it is still there.
-    pub fn queued_text(&self, id: i64) -> Result<Option<Vec<u8>>, JournalError> {
-        let connection = self.connection();
-        let text = "SELECT text FROM changes WHERE id = ?1";
-        Ok(connection
-            .query_row(text, [id], |row| row.get(0))
-            .optional()?)
-    }
-
     /// Returns all changes in their order.
     pub fn queued(&self) -> Result<Vec<Queued>, JournalError> {
         let connection = self.connection();
         let mut query = connection.prepare(
             "SELECT id, place, tie, pool, identity, dataset, key, kind, appended_from, text, base,
-                existed, modified, sent
+                existed, modified, sent, sync_count
              FROM changes ORDER BY place, id",
         )?;
         let rows = query.query_map([], read)?;
@@ -211,8 +204,8 @@ fn put(tx: &Connection, place: Place<'_>, change: &NewQueued) -> rusqlite::Resul
         .collect();
     tx.execute(
         "INSERT INTO changes (place, pool, identity, dataset, key, kind, appended_from, text, base,
-            existed, modified, sent)
-         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            existed, modified, sent, sync_count)
+         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             pool.as_str(),
             identity.as_str(),
@@ -222,9 +215,10 @@ fn put(tx: &Connection, place: Place<'_>, change: &NewQueued) -> rusqlite::Resul
             from,
             change.text,
             change.base,
-            change.existed,
+            change.left.existed,
             change.modified.as_millis(),
             sent,
+            change.left.sync_count,
         ],
     )?;
     let id = tx.last_insert_rowid();
@@ -268,9 +262,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Queued> {
         change: NewQueued {
             key,
             kind,
-            text: row.get(9)?,
+            text: row.get::<_, Vec<u8>>(9)?.into(),
             base: row.get(10)?,
-            existed: row.get(11)?,
+            left: Left {
+                existed: row.get(11)?,
+                sync_count: row.get(14)?,
+            },
             modified: Timestamp::from_millis(row.get(12)?),
             sent: sent.iter().map(Mark::from_bytes).collect(),
         },
@@ -293,9 +290,12 @@ mod tests {
         NewQueued {
             key: RecordKey::new(key).unwrap(),
             kind,
-            text: text.into(),
+            text: text.as_bytes().into(),
             base: Some(4),
-            existed: true,
+            left: Left {
+                existed: true,
+                sync_count: Some(4),
+            },
             modified: Timestamp::from_millis(7),
             sent: Vec::new(),
         }
@@ -352,7 +352,7 @@ mod tests {
                 ("c", QueuedKind::Remove, Some(4)),
             ]
         );
-        assert_eq!(queued[0].change.text, b"12");
+        assert_eq!(*queued[0].change.text, *b"12");
     }
 
     #[test]

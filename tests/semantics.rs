@@ -5,6 +5,7 @@ mod changes;
 mod conflicts;
 mod control;
 mod crowds;
+mod full_disk;
 mod journal;
 mod meanwhile;
 mod names;

@@ -132,13 +132,14 @@ impl Tree {
     /// many files are left unsent.
     pub(super) fn close(self, deadline: Instant) -> usize {
         let untold = self.fs.untold();
-        self.runtime.block_on(async {
+        let owed = self.runtime.block_on(async {
             // What could not be sent is logged, and counted below.
             let _ = tokio::time::timeout_at(deadline.into(), self.fs.sync(ROOT)).await;
             self.fs.settle(deadline).await;
             self.fs.park_all().await;
+            self.fs.owed().await
         });
-        let unsent = self.fs.unsent() + self.fs.untold() - untold;
+        let unsent = self.fs.unsent() + self.fs.untold() - untold + owed;
         if let Some(local) = self.local {
             self.runtime.block_on(local.stop());
         }

@@ -2,12 +2,14 @@
 //! written here and `NAME@COUNT.remote` for what the service had.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
 use super::control::{ControlEntry, ControlFile, FIXED};
+use super::errno::errno;
 use super::error::Error;
+use super::failures::Failure;
 use super::inode::{Ino, ROOT};
 use super::lookup::{FileSystem, Place};
 use super::name::{encode, encode_short, encode_text};
@@ -98,8 +100,20 @@ impl FileSystem {
         if let Some((dataset, parked)) = kept
             && let Err(error) = dataset.park(parked).await
         {
-            tracing::error!(%error, path = self.path(ino, None), "not sent, and not kept");
+            self.note_unkept(self.path(ino, None), error.into());
         }
+    }
+
+    /// What could not be sent is kept in memory only, until there is room for it on the disk.
+    fn note_unkept(&self, path: String, error: Error) {
+        tracing::error!(%error, path, "not sent, and not kept on the disk yet");
+        self.note_failure(Failure {
+            at: SystemTime::now(),
+            operation: "park",
+            path,
+            errno: errno(&error),
+            reason: error.with_causes(),
+        });
     }
 
     /// Keeps what is still unsent when the mount ends, in files that are open among it.

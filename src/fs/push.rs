@@ -441,7 +441,9 @@ impl FileSystem {
                 self.note_unsent(path, error);
             }
         }
-        first.and(drained)
+        // What was given up must not end with this process.
+        let kept = self.store.pay().await.map_err(Error::from);
+        first.and(drained).and(kept)
     }
 
     fn note_unsent(&self, path: String, error: &Error) {
@@ -458,6 +460,18 @@ impl FileSystem {
     /// Returns how many files were dropped at their release, which nobody was told.
     pub fn untold(&self) -> usize {
         self.untold.load(Ordering::Relaxed)
+    }
+
+    /// Returns for how many changes it could not be written down, for lack of room on the disk, what
+    /// became of them.
+    pub async fn owed(&self) -> usize {
+        match self.store.pay().await {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be written");
+                self.store.owed()
+            }
+        }
     }
 
     /// Returns how many files have something unsent.

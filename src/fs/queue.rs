@@ -462,11 +462,10 @@ impl FileSystem {
         self.untold.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes in the journal what became of changes. If it cannot be noted, the changes are
-    /// recognised as made by the next mount.
+    /// Notes in the journal what became of changes, now or when it can be written.
     pub(super) async fn settle_queued(&self, dataset: &Dataset, settled: Settled) {
         if let Err(error) = dataset.settle(settled).await {
-            tracing::error!(%error, "the journal cannot be written");
+            tracing::error!(%error, "the journal cannot be written now");
         }
     }
 }

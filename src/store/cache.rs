@@ -111,6 +111,11 @@ impl Store {
         Ok(answer?)
     }
 
+    /// Returns how much of what became of changes is not on the disk.
+    pub fn owed(&self) -> usize {
+        self.journal.owed()
+    }
+
     /// Returns when an operation that begins now must have ended.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.options.timeout

@@ -114,7 +114,7 @@ impl From<api::Error> for Error {
 impl From<JournalError> for Error {
     fn from(error: JournalError) -> Self {
         let kind = match &error {
-            JournalError::Full(_) => ErrorKind::NoSpace,
+            JournalError::Full(_) | JournalError::NoRoom => ErrorKind::NoSpace,
             JournalError::File { .. }
             | JournalError::Locked(_)
             | JournalError::Foreign(_)

@@ -4,8 +4,11 @@
 //! cut as well. One process uses a journal at a time: it holds the lock of its directory.
 
 mod changes;
+mod owed;
 mod parked;
+mod reserve;
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,9 +21,10 @@ use rusqlite::{Connection, ErrorCode};
 use crate::wire::names::{DatasetName, IdentityId, PoolId};
 
 pub use changes::{NewQueued, Queued, QueuedKind, Slot, Tie};
+pub(super) use owed::Outcome;
 pub(super) use parked::NewParked;
-use parked::park;
 pub use parked::{Parked, Side, Whereabouts};
+use reserve::Reserve;
 
 /// `cogj`, in the file's header.
 const APPLICATION_ID: i64 = 0x636f_676a;
@@ -83,6 +87,9 @@ pub enum JournalError {
     Foreign(PathBuf),
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
+    /// The little that is left is for what became of changes that were taken before.
+    #[error("the disk has less than {} MiB left, which the journal needs", reserve::BYTES >> 20)]
+    NoRoom,
     #[error("the journal cannot be read or written")]
     Database(#[source] rusqlite::Error),
 }
@@ -99,8 +106,16 @@ impl From<rusqlite::Error> for JournalError {
 /// See the module's documentation. Its calls wait for the disk: not for a thread that serves.
 #[derive(Debug)]
 pub struct Journal {
-    connection: Mutex<Connection>,
+    inner: Mutex<Inner>,
     _lock: Option<File>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connection: Connection,
+    /// What is to be written before anything else, first things first.
+    owed: VecDeque<Outcome>,
+    reserve: Reserve,
 }
 
 impl Journal {
@@ -110,21 +125,35 @@ impl Journal {
         let lock = lock_directory(directory, deadline)?;
         let path = directory.join("journal.db");
         // SQLite would make it for everybody the umask lets in.
-        private(&path)?;
+        private(&path).map_err(|source| JournalError::File {
+            path: path.clone(),
+            source,
+        })?;
         let connection = Connection::open(&path)?;
-        Self::prepare(connection, Some(lock), &path)
+        Self::prepare(&connection, &path)?;
+        Ok(Self::over(connection, Reserve::make(directory), Some(lock)))
     }
 
     /// Makes a journal that ends with the process.
     pub fn in_memory() -> Result<Arc<Self>, JournalError> {
-        Self::prepare(Connection::open_in_memory()?, None, Path::new(":memory:"))
+        let connection = Connection::open_in_memory()?;
+        Self::prepare(&connection, Path::new(":memory:"))?;
+        Ok(Self::over(connection, Reserve::none(), None))
     }
 
-    fn prepare(
-        connection: Connection,
-        lock: Option<File>,
-        path: &Path,
-    ) -> Result<Arc<Self>, JournalError> {
+    fn over(connection: Connection, reserve: Reserve, lock: Option<File>) -> Arc<Self> {
+        let inner = Inner {
+            connection,
+            owed: VecDeque::new(),
+            reserve,
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            _lock: lock,
+        })
+    }
+
+    fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
         let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let (id, version) = (pragma("application_id")?, pragma("user_version")?);
         let foreign = || JournalError::Foreign(path.to_owned());
@@ -154,45 +183,42 @@ impl Journal {
         }
         // In WAL mode a commit survives the process; only a power cut may take the last ones.
         connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-        Ok(Arc::new(Self {
-            connection: Mutex::new(connection),
-            _lock: lock,
-        }))
+        Ok(())
     }
 
+    /// A panic in a transaction has rolled it back, so a poisoned lock guards nothing broken.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
     /// Does what must survive a power cut.
     fn durably<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, JournalError> {
-        let connection = self.connection();
+        let connection = &self.connection;
         connection.execute_batch("PRAGMA synchronous = FULL")?;
-        let done = work(&connection);
+        let done = work(connection);
         connection.execute_batch("PRAGMA synchronous = NORMAL")?;
         Ok(done?)
     }
-
-    /// A panic in a transaction has rolled it back, so a poisoned lock guards nothing broken.
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        let connection = self.connection.lock();
-        connection.unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn private(path: &Path) -> Result<File, JournalError> {
+/// Opens a file for its owner alone, made if it was not there.
+fn private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false);
-    file.mode(0o600)
-        .open(path)
-        .map_err(|source| JournalError::File {
-            path: path.to_owned(),
-            source,
-        })
+    file.mode(0o600).open(path)
 }
 
 fn lock_directory(directory: &Path, deadline: Instant) -> Result<File, JournalError> {
     let path = directory.join("lock");
-    let file = private(&path)?;
+    let file = private(&path).map_err(|source| JournalError::File {
+        path: path.clone(),
+        source,
+    })?;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),

@@ -7,7 +7,7 @@ use super::cache::Store;
 use super::dataset::{Dataset, Freshness};
 use super::error::Error;
 use super::journal::{Journal, JournalError, NewParked, Parked, Place, Side, Whereabouts};
-use super::queue::shown_count;
+use super::queue::{Settled, shown_count};
 use crate::sync::{Base, Replaced};
 use crate::wire::names::RecordKey;
 use crate::wire::timestamp::Timestamp;
@@ -43,9 +43,13 @@ impl Dataset {
     /// Keeps what was written here and not taken.
     ///
     /// # Errors
-    /// [`ErrorKind::NoSpace`](super::ErrorKind::NoSpace) on a full disk.
+    /// See [`settle`](Self::settle).
     pub async fn park(&self, new: NewlyParked) -> Result<(), Error> {
-        self.keep(vec![new.into_new()]).await
+        let parked = Settled {
+            parked: Some(new),
+            ..Settled::default()
+        };
+        self.settle(parked).await
     }
 
     /// Keeps the values that an update takes the place of, if nobody here has seen them, or all
@@ -88,7 +92,7 @@ impl Dataset {
     /// let go.
     pub async fn parked(self: &Arc<Self>, deadline: Instant) -> Result<Vec<Parked>, Error> {
         let parked = self.ask(|journal, place| {
-            journal.discard_expired(SystemTime::now().into())?;
+            discard_expired(journal);
             journal.parked(place)
         });
         let mut parked = parked.await?;
@@ -128,15 +132,30 @@ impl Dataset {
         self.ask(move |journal, _| journal.discard_parked(id)).await
     }
 
+    pub(super) fn whereabouts(&self) -> Whereabouts {
+        let identity = self.identity();
+        (
+            identity.pool().clone(),
+            identity.id().clone(),
+            self.name().clone(),
+        )
+    }
+
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Journal, Place<'_>) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, Error> {
-        let (pool, identity) = (self.identity().pool().clone(), self.identity().id().clone());
-        let dataset = self.name().clone();
+        let (pool, identity, dataset) = self.whereabouts();
         let store = self.store();
         let ask = move |journal: &Journal| ask(journal, (&pool, &identity, &dataset));
         store.journal(ask).await
+    }
+}
+
+/// Those that stay for lack of room on the disk go another time.
+fn discard_expired(journal: &Journal) {
+    if let Err(error) = journal.discard_expired(SystemTime::now().into()) {
+        tracing::debug!(%error, "kept versions whose time is over stay");
     }
 }
 
@@ -145,7 +164,7 @@ impl Store {
     /// the service has one again.
     pub async fn all_parked(&self) -> Result<Vec<(Whereabouts, Parked)>, Error> {
         let list = |journal: &Journal| {
-            journal.discard_expired(SystemTime::now().into())?;
+            discard_expired(journal);
             journal.all_parked()
         };
         self.journal(list).await

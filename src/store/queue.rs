@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::cache::Store;
 use super::dataset::Dataset;
 use super::error::{Error, ErrorKind};
-use super::journal::{Journal, NewQueued, Queued, Slot, Tie};
+use super::journal::{Journal, NewQueued, Outcome, Queued, Slot, Tie};
 use super::kept::NewlyParked;
 use crate::sync::{Base, Shown};
 use crate::wire::names::RecordKey;
@@ -49,18 +49,25 @@ impl Dataset {
         self.ask(queue).await
     }
 
-    /// Notes what became of changes in the journal, all or nothing.
+    /// Notes what became of changes in the journal, all or nothing. What cannot be noted now is
+    /// remembered, and noted when it can be.
+    ///
+    /// # Errors
+    /// Why it is not on the disk yet.
     pub async fn settle(&self, settled: Settled) -> Result<(), Error> {
         if settled.ids.is_empty() && settled.rebased.is_none() && settled.parked.is_none() {
             return Ok(());
         }
         let now = SystemTime::now().into();
-        let settle = move |journal: &Journal, place: super::journal::Place<'_>| {
-            let parked = settled.parked.map(NewlyParked::into_new);
-            let parked = parked.as_ref().map(|parked| (parked, now));
-            journal.settle(place, &settled.ids, settled.rebased, parked)
+        let parked = settled.parked.map(NewlyParked::into_new);
+        let outcome = Outcome {
+            dataset: self.whereabouts(),
+            ids: settled.ids,
+            rebased: settled.rebased,
+            parked: parked.map(|parked| (parked, now)),
         };
-        self.ask(settle).await
+        let settle = move |journal: &Journal| journal.settle(outcome);
+        self.store().journal(settle).await
     }
 }
 
@@ -76,6 +83,14 @@ impl Store {
     /// Returns the changes that earlier processes left, in their order.
     pub async fn left_behind(&self) -> Result<Vec<Queued>, Error> {
         self.journal(Journal::queued).await
+    }
+
+    /// Notes what could not be noted before.
+    ///
+    /// # Errors
+    /// Why something is not on the disk yet.
+    pub async fn pay(&self) -> Result<(), Error> {
+        self.journal(Journal::pay).await
     }
 }
 

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::queue::{Rebased, shown_count};
-use super::{Journal, JournalError, NewParked, Place, park};
+use super::{Journal, JournalError, Place};
 use crate::sync::{Left, Mark};
 use crate::wire::names::{DatasetName, IdentityId, PoolId, RecordKey};
 use crate::wire::text::Text;
@@ -83,8 +82,12 @@ impl Journal {
         dropped: &[RecordKey],
         tie: Tie,
     ) -> Result<Vec<Slot>, JournalError> {
-        let mut connection = self.connection();
-        let tx = connection.transaction()?;
+        let mut inner = self.inner();
+        inner.pay()?;
+        if !inner.reserve.renew() {
+            return Err(JournalError::NoRoom);
+        }
+        let tx = inner.connection.transaction()?;
         for key in dropped {
             forget(&tx, place, key)?;
         }
@@ -114,44 +117,10 @@ impl Journal {
         Ok(slots)
     }
 
-    /// Forgets changes that were made or given up. `rebased` is one that is still to be made, and
-    /// the version it is based on now; `parked` is kept in the same transaction.
-    pub fn settle(
-        &self,
-        place: Place<'_>,
-        ids: &[i64],
-        rebased: Option<Rebased>,
-        parked: Option<(&NewParked, Timestamp)>,
-    ) -> Result<(), JournalError> {
-        let settle = |connection: &Connection| {
-            let tx = connection.unchecked_transaction()?;
-            for id in ids {
-                tx.execute("DELETE FROM changes WHERE id = ?1", [id])?;
-            }
-            if let Some(rebased) = rebased {
-                let from = rebased.appended_from.map(|from| from as i64);
-                tx.execute(
-                    "UPDATE changes SET base = ?1, existed = 1, sync_count = NULL, sent = x'',
-                        appended_from = coalesce(?2, appended_from)
-                     WHERE id = ?3",
-                    params![shown_count(rebased.base), from, rebased.id],
-                )?;
-            }
-            if let Some((parked, at)) = parked {
-                park(&tx, place, parked, at)?;
-            }
-            tx.commit()
-        };
-        match parked {
-            Some(_) => self.durably(settle),
-            None => Ok(settle(&self.connection())?),
-        }
-    }
-
     /// Returns all changes in their order.
     pub fn queued(&self) -> Result<Vec<Queued>, JournalError> {
-        let connection = self.connection();
-        let mut query = connection.prepare(
+        let inner = self.inner();
+        let mut query = inner.connection.prepare(
             "SELECT id, place, tie, pool, identity, dataset, key, kind, appended_from, text, base,
                 existed, modified, sent, sync_count
              FROM changes ORDER BY place, id",
@@ -282,7 +251,8 @@ fn odd(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> 
 mod tests {
     use std::time::Instant;
 
-    use super::super::somewhere;
+    use super::super::super::queue::Rebased;
+    use super::super::{Outcome, somewhere};
     use super::*;
     use crate::sync::{Base, Shown};
 
@@ -325,9 +295,13 @@ mod tests {
                 },
                 appended_from: Some(2),
             };
-            journal
-                .settle(place, &[first.id], Some(rebased), None)
-                .unwrap();
+            let outcome = Outcome {
+                dataset: somewhere(),
+                ids: vec![first.id],
+                rebased: Some(rebased),
+                parked: None,
+            };
+            journal.settle(outcome).unwrap();
             queue(change("c", QueuedKind::Whole, "3"));
             // A removal goes to the end.
             queue(change("c", QueuedKind::Remove, ""));

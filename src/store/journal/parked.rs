@@ -76,7 +76,9 @@ impl Journal {
         new: &NewParked,
         at: Timestamp,
     ) -> Result<(), JournalError> {
-        self.durably(|connection| park(connection, place, new, at))
+        let mut inner = self.inner();
+        inner.pay()?;
+        inner.durably(|connection| park(connection, place, new, at))
     }
 
     /// Lists the versions kept of a dataset, by key, oldest first.
@@ -84,8 +86,9 @@ impl Journal {
         &self,
         (pool, identity, dataset): Place<'_>,
     ) -> Result<Vec<Parked>, JournalError> {
-        let connection = self.connection();
-        let mut query = connection.prepare_cached(&format!(
+        let mut inner = self.inner();
+        inner.pay_if_possible();
+        let mut query = inner.connection.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM parked
              WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 ORDER BY key, id"
         ))?;
@@ -101,8 +104,9 @@ impl Journal {
 
     /// Lists all versions that are kept, by dataset and key, oldest first.
     pub fn all_parked(&self) -> Result<Vec<(Whereabouts, Parked)>, JournalError> {
-        let connection = self.connection();
-        let mut query = connection.prepare_cached(&format!(
+        let mut inner = self.inner();
+        inner.pay_if_possible();
+        let mut query = inner.connection.prepare_cached(&format!(
             "SELECT {COLUMNS}, pool, identity, dataset FROM parked
              ORDER BY pool, identity, dataset, key, id"
         ))?;
@@ -115,31 +119,40 @@ impl Journal {
 
     /// Returns the bytes of a kept version, if it is still there.
     pub fn parked_text(&self, id: i64) -> Result<Option<Vec<u8>>, JournalError> {
-        let connection = self.connection();
-        let text = connection.query_row("SELECT text FROM parked WHERE id = ?1", [id], |row| {
-            row.get(0)
-        });
+        let inner = self.inner();
+        let text =
+            inner
+                .connection
+                .query_row("SELECT text FROM parked WHERE id = ?1", [id], |row| {
+                    row.get(0)
+                });
         Ok(text.optional()?)
     }
 
     /// Lets a kept version go. Returns whether it was there.
     pub fn discard_parked(&self, id: i64) -> Result<bool, JournalError> {
-        let connection = self.connection();
-        Ok(connection.execute("DELETE FROM parked WHERE id = ?1", [id])? > 0)
+        let inner = self.inner();
+        Ok(inner
+            .connection
+            .execute("DELETE FROM parked WHERE id = ?1", [id])?
+            > 0)
     }
 
     /// Lets the kept versions go whose time is over.
     pub fn discard_expired(&self, now: Timestamp) -> Result<(), JournalError> {
-        let connection = self.connection();
-        connection.execute("DELETE FROM parked WHERE expires <= ?1", [now.as_millis()])?;
+        let inner = self.inner();
+        inner
+            .connection
+            .execute("DELETE FROM parked WHERE expires <= ?1", [now.as_millis()])?;
         Ok(())
     }
 
     /// Returns how many versions are kept, but for those that go by themselves.
     pub fn parked_count(&self) -> Result<u64, JournalError> {
-        let connection = self.connection();
+        let inner = self.inner();
         let count = "SELECT count(*) FROM parked WHERE expires IS NULL";
-        Ok(connection
+        Ok(inner
+            .connection
             .query_row(count, [], |row| row.get::<_, i64>(0))?
             .unsigned_abs())
     }

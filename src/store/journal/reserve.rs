@@ -1,0 +1,83 @@
+//! Room on the disk for what must be noted even when there is none left.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::private;
+
+/// Enough for a value of the largest size, twice: SQLite writes it to its log first.
+pub(super) const BYTES: usize = 8 * 1024 * 1024;
+/// How long after one attempt to make it again the next may follow.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A file of zeros beside the journal, removed when its room is needed.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: Option<PathBuf>,
+    is_made: bool,
+    tried: Instant,
+}
+
+impl Reserve {
+    /// A journal in memory needs none.
+    pub(super) fn none() -> Self {
+        Self {
+            path: None,
+            is_made: true,
+            tried: Instant::now(),
+        }
+    }
+
+    /// Makes it, unless it is there. Where there is no room for it, it is made another time.
+    pub(super) fn make(directory: &Path) -> Self {
+        let mut reserve = Self {
+            path: Some(directory.join("reserve")),
+            is_made: false,
+            tried: Instant::now(),
+        };
+        reserve.fill();
+        reserve
+    }
+
+    /// Gives the room up. Returns whether there was some.
+    pub(super) fn spend(&mut self) -> bool {
+        let removed = self.path.as_ref().map(fs::remove_file);
+        std::mem::take(&mut self.is_made) && removed.is_some_and(|removed| removed.is_ok())
+    }
+
+    /// Makes it again if it was spent. Returns whether it is there.
+    pub(super) fn renew(&mut self) -> bool {
+        if !self.is_made && self.tried.elapsed() >= AGAIN {
+            self.fill();
+        }
+        self.is_made
+    }
+
+    fn fill(&mut self) {
+        let Some(path) = &self.path else {
+            return;
+        };
+        self.tried = Instant::now();
+        self.is_made = fill(path).is_ok();
+        if !self.is_made {
+            // Half of it would be missed by others.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn fill(path: &Path) -> io::Result<()> {
+    let mut file = private(path)?;
+    if file.metadata()?.len() == BYTES as u64 {
+        return Ok(());
+    }
+    file.set_len(0)?;
+    // A hole would hold no room.
+    let zeros = [0; 64 * 1024];
+    for _ in 0..BYTES / zeros.len() {
+        file.write_all(&zeros)?;
+    }
+    Ok(())
+}

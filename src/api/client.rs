@@ -7,6 +7,7 @@ use super::calls::{Calls, Exchanged};
 use super::credentials::CredentialsSource;
 use super::endpoint::Endpoints;
 use super::error::Error;
+use super::limiter::{Limiter, Place};
 use super::reachability::Reachability;
 use super::retry;
 use super::transport::{Outgoing, Transport};
@@ -21,6 +22,8 @@ pub struct ClientOptions {
     pub region: Region,
     pub endpoints: Endpoints,
     pub credentials: CredentialsSource,
+    /// How many calls of a service may be under way at a time, at least 1.
+    pub concurrency: u32,
 }
 
 /// Calls the two services of one region as one caller.
@@ -30,9 +33,25 @@ pub struct Client {
     endpoints: Endpoints,
     credentials: CredentialsSource,
     transport: Arc<Transport>,
-    sync: Arc<Reachability>,
-    identity: Arc<Reachability>,
+    sync: Way,
+    identity: Way,
     calls: Arc<Calls>,
+}
+
+/// What is known of the way to a service.
+#[derive(Debug)]
+struct Way {
+    reachability: Arc<Reachability>,
+    limiter: Limiter,
+}
+
+impl Way {
+    fn new(concurrency: u32) -> Self {
+        Self {
+            reachability: Arc::default(),
+            limiter: Limiter::new(concurrency.max(1)),
+        }
+    }
 }
 
 impl Client {
@@ -43,8 +62,8 @@ impl Client {
             endpoints: options.endpoints,
             credentials: options.credentials,
             transport: Arc::new(Transport::new()?),
-            sync: Arc::default(),
-            identity: Arc::default(),
+            sync: Way::new(options.concurrency),
+            identity: Way::new(options.concurrency),
             calls: Arc::default(),
         })
     }
@@ -83,28 +102,14 @@ impl Client {
         deadline: Instant,
     ) -> Result<O::Answer, Error> {
         let request = operation.request();
-        let up =
-            tokio::time::timeout_at(deadline.into(), self.reachability(request.service).is_up());
-        match up.await {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(Error::Unreachable {
-                    host: self.host(request.service),
-                    source: None,
-                });
-            }
-            Err(_) => {
-                return Err(Error::TimedOut {
-                    host: self.host(request.service),
-                });
-            }
-        }
         let mut attempt = 0;
         loop {
+            let place = self.place(request.service, deadline).await?;
             let mut exchanged = Exchanged::default();
             let answered = self.attempt::<O>(&request, &mut exchanged, deadline).await;
             let error = answered.as_ref().err().map(|(error, _)| error);
             self.calls.note(O::NAME, attempt > 0, exchanged, error);
+            place.answered(error.is_some_and(Error::is_throttle));
             let error = match answered {
                 Ok(answer) => return Ok(answer),
                 Err((error, retry_after)) => {
@@ -124,6 +129,30 @@ impl Client {
                 }
             };
             return Err(error);
+        }
+    }
+
+    /// Waits until a service may be called.
+    async fn place(&self, service: Service, deadline: Instant) -> Result<Place<'_>, Error> {
+        let way = self.way(service);
+        let turn = async {
+            if !way.reachability.is_up().await {
+                return None;
+            }
+            tokio::select! {
+                place = way.limiter.place() => Some(place),
+                // Those who have the places may wait for long.
+                () = way.reachability.is_down() => None,
+            }
+        };
+        let host = || self.host(service);
+        match tokio::time::timeout_at(deadline.into(), turn).await {
+            Ok(Some(place)) => Ok(place),
+            Ok(None) => Err(Error::Unreachable {
+                host: host(),
+                source: None,
+            }),
+            Err(_) => Err(Error::TimedOut { host: host() }),
         }
     }
 
@@ -228,7 +257,7 @@ impl Client {
         })
     }
 
-    fn reachability(&self, service: Service) -> &Arc<Reachability> {
+    fn way(&self, service: Service) -> &Way {
         match service {
             Service::CognitoSync => &self.sync,
             Service::CognitoIdentity => &self.identity,
@@ -245,7 +274,8 @@ impl Client {
         tracing::info!(%error, "probing the service");
         let transport = self.transport.clone();
         let url = format!("{}/", self.endpoints.url(service));
-        self.reachability(service).lost(certain, move |patience| {
+        let reachability = &self.way(service).reachability;
+        reachability.lost(certain, move |patience| {
             let transport = transport.clone();
             let probe = Outgoing {
                 method: "GET",

@@ -8,6 +8,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod error;
+mod limiter;
 mod reachability;
 mod retry;
 mod transport;

@@ -41,6 +41,13 @@ impl Reachability {
         decided.is_ok_and(|verdict| *verdict == Verdict::Up)
     }
 
+    /// Waits until the service cannot be reached.
+    pub(super) async fn is_down(&self) {
+        let mut verdict = self.0.subscribe();
+        // The sender lives as long as this.
+        let _ = verdict.wait_for(|verdict| *verdict == Verdict::Down).await;
+    }
+
     /// Takes the service for lost, or for suspect only, and begins to probe it, unless that is
     /// done already. `probe` gets the time it may take.
     pub(super) fn lost<F, Fut>(self: &Arc<Self>, certain: bool, probe: F)

@@ -130,6 +130,7 @@ impl Connection {
                 region: region.clone(),
                 endpoints: endpoints.clone(),
                 credentials,
+                concurrency: options.concurrency,
             };
             Client::new(options).map_err(|error| Failure::system(chain(&error)))
         };

@@ -11,8 +11,9 @@ use nix::unistd::{getegid, geteuid};
 use url::Url;
 
 use super::values::{
-    commit, days, directory, duration, endpoint, group, guest, login, region, root, shown_commit,
-    shown_days, shown_logins, shown_time, shown_unseen, text, timeout, umask, unseen, user,
+    commit, concurrency, days, directory, duration, endpoint, group, guest, login, region, root,
+    shown_commit, shown_days, shown_logins, shown_time, shown_unseen, text, timeout, umask, unseen,
+    user,
 };
 use crate::api::Logins;
 use crate::fs::CommitMode;
@@ -85,6 +86,9 @@ pub const OPTIONS: &[MountOption] = options! {
     "timeout" = "TIME", "how long any operation may take (default: 30s)",
         |o, value| assign(&mut o.timeout, timeout(value)),
         |o| vec![shown_time(o.timeout)];
+    "concurrency" = "N", "how many calls of a service may be under way at a time (default: 16)",
+        |o, value| assign(&mut o.concurrency, concurrency(value)),
+        |o| vec![o.concurrency.to_string()];
     "commit" = "WHEN", "close: closing a file waits until it is sent (the default); async: it is sent afterwards",
         |o, value| assign(&mut o.commit, commit(value)),
         |o| vec![shown_commit(o.commit).to_owned()];
@@ -171,6 +175,8 @@ pub struct MountOptions {
     pub ttl: Duration,
     /// Never zero.
     pub timeout: Duration,
+    /// How many calls of a service may be under way at a time.
+    pub concurrency: u32,
     pub commit: CommitMode,
     pub unseen: Unseen,
     /// None keeps nothing.
@@ -197,6 +203,7 @@ impl Default for MountOptions {
             logins: Logins::default(),
             ttl: Duration::from_secs(5),
             timeout: Duration::from_secs(30),
+            concurrency: 16,
             commit: CommitMode::Close,
             unseen: Unseen::Keep,
             undo: None,
@@ -421,7 +428,7 @@ mod tests {
         assert_eq!(
             shown.join(" "),
             format!(
-                "rw uid={uid} gid={gid} umask=077 ttl=5s timeout=30s commit=close conflict=auto undo=0 exec"
+                "rw uid={uid} gid={gid} umask=077 ttl=5s timeout=30s concurrency=16 commit=close conflict=auto undo=0 exec"
             )
         );
     }
@@ -430,7 +437,7 @@ mod tests {
     fn every_option_is_taken() {
         let options = parse(
             "ro,allow_other,uid=root,gid=0,umask=0022,root=a-1:0,profile=it\\,s\\\\,region=us-east-1,\
-             endpoint=http://127.0.0.1:8000,identity=guest,login=a.b=/t=1,ttl=0,timeout=500ms,commit=async,conflict=strict,undo=3,\
+             endpoint=http://127.0.0.1:8000,identity=guest,login=a.b=/t=1,ttl=0,timeout=500ms,concurrency=3,commit=async,conflict=strict,undo=3,\
              state=/s,noexec,noatime,,",
         )
         .unwrap();
@@ -448,6 +455,7 @@ mod tests {
             logins: Logins([("a.b".into(), "/t=1".into())].into()),
             ttl: Duration::ZERO,
             timeout: Duration::from_millis(500),
+            concurrency: 3,
             commit: CommitMode::Async,
             unseen: Unseen::Refuse,
             undo: Some(Duration::from_secs(3 * 24 * 3600)),
@@ -513,6 +521,8 @@ mod tests {
             ("ttl=-1", "500ms"),
             ("ttl=99999999999999999999", "500ms"),
             ("timeout=0", "needs some time"),
+            ("concurrency=0", "1 to 1024"),
+            ("concurrency=many", "1 to 1024"),
             ("identity=ada", "expected guest"),
             ("login=accounts.google.com", "PROVIDER=FILE"),
             ("login==/token", "PROVIDER=FILE"),

@@ -147,6 +147,13 @@ pub(super) fn duration(value: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a time such as 500ms, 5s or 2m, at most a year".into())
 }
 
+/// Reads how many calls may be under way.
+pub(super) fn concurrency(value: &str) -> Result<u32, String> {
+    let number = value.parse().ok();
+    let number = number.filter(|number| (1..=1024).contains(number));
+    number.ok_or_else(|| "expected a number of calls, 1 to 1024".into())
+}
+
 /// Writes a time as [`duration`] reads it.
 pub(super) fn shown_time(time: Duration) -> String {
     match time.subsec_millis() {

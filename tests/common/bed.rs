@@ -124,6 +124,11 @@ impl Bed {
         }
     }
 
+    /// Returns how many calls were under way at a time at most, counted as the calls are.
+    pub fn most_at_a_time(&self) -> usize {
+        self.tap.most()
+    }
+
     /// Forgets the calls made so far.
     pub fn forget_calls(&self) {
         self.tap.clear();

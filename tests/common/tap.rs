@@ -1,5 +1,6 @@
 //! Between the clients and the service: every call is noted by its name, and some meet trouble.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Wanted {
 #[derive(Default)]
 pub struct Tap {
     calls: Mutex<Vec<&'static str>>,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
     wanted: Mutex<Vec<Wanted>>,
     serving: tokio::sync::RwLock<()>,
 }
@@ -59,6 +62,12 @@ impl Tap {
 
     pub fn clear(&self) {
         self.calls.lock().unwrap().clear();
+        self.most.store(0, Ordering::Relaxed);
+    }
+
+    /// How many calls were under way at a time, at most.
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
     }
 
     /// Makes trouble for `times` calls of `operation`, or of any for `*`, after letting `after`
@@ -104,6 +113,9 @@ impl Tap {
     pub async fn pass(tap: Arc<Self>, request: Request, next: Next) -> Response {
         let operation = name(&request);
         tap.calls.lock().unwrap().push(operation);
+        let before = tap.under_way.fetch_add(1, Ordering::Relaxed);
+        tap.most.fetch_max(before + 1, Ordering::Relaxed);
+        let _one_of_them = Leaving(tap.clone());
         match tap.strike(operation) {
             None => tap.serve(next, request).await,
             Some(Trouble::Hang) => std::future::pending().await,
@@ -155,6 +167,15 @@ impl Tap {
                 (StatusCode::from_u16(status).unwrap(), header).into_response()
             }
         }
+    }
+}
+
+/// A call that is under way until this is dropped: its client may have gone.
+struct Leaving(Arc<Tap>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -134,6 +134,45 @@ fn s18_throttling_and_broken_connections_are_retried() {
     assert_eq!(bed.remote("data", "k"), Some(Some("new".to_owned())));
 }
 
+/// Reads a record of each of many datasets at the same time.
+fn read_many(bed: &Bed, mounted: &Mounted, datasets: &[String]) -> usize {
+    bed.forget_calls();
+    std::thread::scope(|scope| {
+        for name in datasets {
+            let path = bed.dataset(mounted, name).join("k");
+            scope.spawn(move || assert_eq!(fs::read_to_string(path).unwrap(), "v"));
+        }
+    });
+    bed.most_at_a_time()
+}
+
+#[test]
+fn s18_concurrency_is_bounded_and_less_under_throttling() {
+    let bed = Bed::new();
+    let datasets: Vec<String> = (0..20).map(|n| format!("data{n}")).collect();
+    for name in &datasets {
+        bed.change(name, &[("k", Some("v"))]);
+    }
+    let slow = Trouble::Slow(Duration::from_millis(100));
+    let mounted = bed.mount("ttl=0,concurrency=12");
+    bed.trouble("ListRecords", slow, 0, usize::MAX);
+    assert_eq!(read_many(&bed, &mounted, &datasets), 12);
+    // A storm ends with few calls under way, and nobody is told of it.
+    bed.calm();
+    bed.trouble("ListRecords", Trouble::Status(429), 0, 12);
+    bed.trouble("ListRecords", slow, 0, usize::MAX);
+    read_many(&bed, &mounted, &datasets[..3]);
+    let after = read_many(&bed, &mounted, &datasets[..12]);
+    assert!(after < 8, "{after}");
+    // And when it is over, with more again.
+    bed.calm();
+    for _ in 0..10 {
+        read_many(&bed, &mounted, &datasets);
+    }
+    bed.trouble("ListRecords", slow, 0, usize::MAX);
+    assert_eq!(read_many(&bed, &mounted, &datasets), 12);
+}
+
 #[test]
 fn s20_one_bad_record_spoils_nothing() {
     let bed = Bed::new();

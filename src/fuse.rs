@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
     BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
@@ -78,7 +78,14 @@ struct Operation {
     name: &'static str,
     ino: Ino,
     child: Option<String>,
+    begun: Instant,
     _answering: Option<Answering>,
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        self.fs.note_duration(self.begun.elapsed());
+    }
 }
 
 impl Operation {
@@ -89,6 +96,7 @@ impl Operation {
             name,
             ino: ino.0,
             child: None,
+            begun: Instant::now(),
             _answering: (!READING.contains(&name)).then(|| adapter.fs.answering()),
         }
     }

@@ -1,8 +1,11 @@
 //! What `stat` and `df` show.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use super::error::Error;
 use super::inode::Ino;
+use super::lookup::{FileSystem, ID_TTL};
+use super::node::{Node, NodeKind};
 
 /// A dataset's default quotas, <https://docs.aws.amazon.com/cognito/latest/developerguide/limits.html>.
 const QUOTA_BYTES: u64 = 1024 * 1024;
@@ -111,5 +114,74 @@ impl SpaceUsage {
             total_records: 1 << 40,
             used_records: 0,
         }
+    }
+}
+
+impl FileSystem {
+    /// Returns what `stat` shows, and how long it holds.
+    pub fn getattr(&self, ino: Ino) -> Result<(Attr, Duration), Error> {
+        let inodes = self.inodes();
+        let node = inodes.get(ino).ok_or(Error::Superseded)?;
+        let ttl = match &node.kind {
+            NodeKind::Region
+            | NodeKind::Pool(_)
+            | NodeKind::Identity(_)
+            | NodeKind::ControlDirectory(_)
+            | NodeKind::ParkedDirectory(_) => ID_TTL,
+            NodeKind::ControlFile(_) => Duration::ZERO,
+            NodeKind::Dataset(_) => self.store.options().ttl,
+            NodeKind::Record(record) => record.dataset.freshness(),
+        };
+        Ok((self.attr_of(ino, node), ttl))
+    }
+
+    pub(super) fn attr_of(&self, ino: Ino, node: &Node) -> Attr {
+        let (file_type, size, modified, changed) = match &node.kind {
+            NodeKind::ControlDirectory(_) => {
+                let mode = 0o555;
+                return self
+                    .attrs
+                    .fixed(ino, FileType::Directory, mode, self.started);
+            }
+            NodeKind::ControlFile(file) => return file.attr(ino, &self.attrs, self.started),
+            NodeKind::ParkedDirectory(_) => {
+                let mode = 0o755;
+                return self
+                    .attrs
+                    .fixed(ino, FileType::Directory, mode, self.started);
+            }
+            NodeKind::Region | NodeKind::Pool(_) | NodeKind::Identity(_) => {
+                (FileType::Directory, 0, self.started, self.started)
+            }
+            NodeKind::Dataset(dataset) => {
+                let modified = dataset.modified.map_or(self.started, Into::into);
+                (FileType::Directory, 0, modified, modified)
+            }
+            NodeKind::Record(record) => {
+                let (size, modified) = record.shown_size_and_time();
+                let changed = match &record.unsent {
+                    Some(unsent) => unsent.modified.max(record.changed),
+                    None => record.changed,
+                };
+                let times = (modified.into(), changed.into());
+                (FileType::Regular, size, times.0, times.1)
+            }
+        };
+        self.attrs.attr(ino, file_type, size, modified, changed)
+    }
+
+    /// Returns what `df` shows: in a dataset its use of the default quota.
+    pub async fn statfs(&self, ino: Ino) -> Result<SpaceUsage, Error> {
+        let dataset = {
+            let inodes = self.inodes();
+            match inodes.get(ino).map(|node| &node.kind) {
+                Some(NodeKind::Dataset(node)) => node.dataset.clone(),
+                Some(NodeKind::Record(record)) => record.dataset.clone(),
+                _ => return Ok(SpaceUsage::boundless()),
+            }
+        };
+        self.refresh(&dataset, self.deadline()).await?;
+        let (bytes, records) = dataset.usage();
+        Ok(SpaceUsage::of_dataset(bytes, records))
     }
 }

@@ -1,4 +1,4 @@
-//! From a name to a node, and what `stat` shows of it.
+//! From a name to a node.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::attr::{Attr, AttrOptions, FileType, SpaceUsage};
+use super::attr::{Attr, AttrOptions, FileType};
 use super::control::{ControlDirectory, ControlEntry, OpenControls};
 use super::directory::DirHandle;
 use super::error::Error;
@@ -14,7 +14,7 @@ use super::failures::{Failure, Failures};
 use super::file::FileHandle;
 use super::inode::{Ino, Inodes, ROOT};
 use super::name::{CONTROL, Decoded, NAME_MAX, decode, encode, may_be_hashed};
-use super::node::{DatasetNode, Node, NodeKind, RecordNode, Standing};
+use super::node::{DatasetNode, NodeKind, RecordNode, Standing};
 use super::queue::{CommitMode, record_id};
 use crate::store::{self, Dataset, Freshness, Identity, Record, Store};
 use crate::wire::names::{DatasetName, PoolId, RecordKey, Scope};
@@ -45,6 +45,8 @@ pub struct FileSystem {
     /// Lets one round of sending follow another.
     pub(super) rounds: tokio::sync::Mutex<()>,
     pub(super) failures: Failures,
+    /// How long the longest operation took, in milliseconds.
+    pub(super) longest: AtomicU64,
     invalidated: Sender<Invalidated>,
     invalidations: Mutex<Option<Receiver<Invalidated>>>,
 }
@@ -136,6 +138,7 @@ impl FileSystem {
             queue_changed: tokio::sync::Notify::new(),
             rounds: tokio::sync::Mutex::new(()),
             failures: Failures::default(),
+            longest: AtomicU64::new(0),
             invalidated,
             invalidations: Mutex::new(Some(invalidations)),
         }
@@ -461,73 +464,6 @@ impl FileSystem {
     /// The kernel forgot a node `count` times.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.inodes().forget(ino, count);
-    }
-
-    /// Returns what `stat` shows, and how long it holds.
-    pub fn getattr(&self, ino: Ino) -> Result<(Attr, Duration), Error> {
-        let inodes = self.inodes();
-        let node = inodes.get(ino).ok_or(Error::Superseded)?;
-        let ttl = match &node.kind {
-            NodeKind::Region
-            | NodeKind::Pool(_)
-            | NodeKind::Identity(_)
-            | NodeKind::ControlDirectory(_)
-            | NodeKind::ParkedDirectory(_) => ID_TTL,
-            NodeKind::ControlFile(_) => Duration::ZERO,
-            NodeKind::Dataset(_) => self.store.options().ttl,
-            NodeKind::Record(record) => record.dataset.freshness(),
-        };
-        Ok((self.attr_of(ino, node), ttl))
-    }
-
-    pub(super) fn attr_of(&self, ino: Ino, node: &Node) -> Attr {
-        let (file_type, size, modified, changed) = match &node.kind {
-            NodeKind::ControlDirectory(_) => {
-                let mode = 0o555;
-                return self
-                    .attrs
-                    .fixed(ino, FileType::Directory, mode, self.started);
-            }
-            NodeKind::ControlFile(file) => return file.attr(ino, &self.attrs, self.started),
-            NodeKind::ParkedDirectory(_) => {
-                let mode = 0o755;
-                return self
-                    .attrs
-                    .fixed(ino, FileType::Directory, mode, self.started);
-            }
-            NodeKind::Region | NodeKind::Pool(_) | NodeKind::Identity(_) => {
-                (FileType::Directory, 0, self.started, self.started)
-            }
-            NodeKind::Dataset(dataset) => {
-                let modified = dataset.modified.map_or(self.started, Into::into);
-                (FileType::Directory, 0, modified, modified)
-            }
-            NodeKind::Record(record) => {
-                let (size, modified) = record.shown_size_and_time();
-                let changed = match &record.unsent {
-                    Some(unsent) => unsent.modified.max(record.changed),
-                    None => record.changed,
-                };
-                let times = (modified.into(), changed.into());
-                (FileType::Regular, size, times.0, times.1)
-            }
-        };
-        self.attrs.attr(ino, file_type, size, modified, changed)
-    }
-
-    /// Returns what `df` shows: in a dataset its use of the default quota.
-    pub async fn statfs(&self, ino: Ino) -> Result<SpaceUsage, Error> {
-        let dataset = {
-            let inodes = self.inodes();
-            match inodes.get(ino).map(|node| &node.kind) {
-                Some(NodeKind::Dataset(node)) => node.dataset.clone(),
-                Some(NodeKind::Record(record)) => record.dataset.clone(),
-                _ => return Ok(SpaceUsage::boundless()),
-            }
-        };
-        self.refresh(&dataset, self.deadline()).await?;
-        let (bytes, records) = dataset.usage();
-        Ok(SpaceUsage::of_dataset(bytes, records))
     }
 }
 

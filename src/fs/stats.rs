@@ -1,5 +1,8 @@
 //! `stats.json`: what the mount did and has to do, counted.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::error::Error;
@@ -16,6 +19,8 @@ struct Stats {
     refused: usize,
     /// Operations that failed, as in `errors.log`, since the mount began.
     failures: u64,
+    /// How long the longest operation of the file system took.
+    max_operation_milliseconds: u64,
 }
 
 impl FileSystem {
@@ -25,8 +30,15 @@ impl FileSystem {
             pending: self.unsent(),
             refused: self.refused(),
             failures: self.failures.count(),
+            max_operation_milliseconds: self.longest.load(Ordering::Relaxed),
         };
         pretty(&stats)
+    }
+
+    /// Takes note of how long an operation took.
+    pub fn note_duration(&self, took: Duration) {
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.longest.fetch_max(milliseconds, Ordering::Relaxed);
     }
 
     /// Returns how many files have something unsent that was tried in vain.

@@ -118,6 +118,7 @@ impl From<JournalError> for Error {
             JournalError::File { .. }
             | JournalError::Locked(_)
             | JournalError::Foreign(_)
+            | JournalError::Damaged { .. }
             | JournalError::Database(_) => ErrorKind::Failed,
         };
         Self::because(kind, error)

@@ -85,6 +85,11 @@ pub enum JournalError {
     Locked(PathBuf),
     #[error("{}: is not a journal of cognitofs, or one of a newer version", .0.display())]
     Foreign(PathBuf),
+    #[error("{}: is damaged; move it away to mount without the changes and versions it holds", path.display())]
+    Damaged {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
     /// The little that is left is for what became of changes that were taken before.
@@ -129,8 +134,15 @@ impl Journal {
             path: path.clone(),
             source,
         })?;
-        let connection = Connection::open(&path)?;
-        Self::prepare(&connection, &path)?;
+        let damaged = |error| match error {
+            JournalError::Database(source) => JournalError::Damaged {
+                path: path.clone(),
+                source,
+            },
+            error => error,
+        };
+        let connection = Connection::open(&path).map_err(|error| damaged(error.into()))?;
+        Self::prepare(&connection, &path).map_err(damaged)?;
         Ok(Self::over(connection, Reserve::make(directory), Some(lock)))
     }
 
@@ -267,7 +279,11 @@ mod tests {
         assert!(matches!(opened, Err(JournalError::Foreign(_))));
         drop(other);
         std::fs::write(&path, "no database").unwrap();
-        assert!(Journal::open(directory.path(), Instant::now()).is_err());
+        let damaged = Journal::open(directory.path(), Instant::now()).unwrap_err();
+        assert!(
+            damaged.to_string().contains("journal.db: is damaged"),
+            "{damaged}"
+        );
         assert_eq!(std::fs::read(path).unwrap(), b"no database");
     }
 }

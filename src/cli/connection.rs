@@ -156,7 +156,7 @@ impl Connection {
                 CredentialsSource::user(nobody, identity, options.logins.clone())
             }
             (Some(local), _) => CredentialsSource::Fixed(local.credentials()),
-            (None, _) => CredentialsSource::chain(options.profile.as_deref())
+            (None, _) => CredentialsSource::chain(options.profile.as_deref(), &region)
                 .await
                 .map_err(|error| Failure::refused(chain(&error)))?,
         };

@@ -420,6 +420,7 @@ async fn counted(life: Duration, times: usize) -> (Client, Arc<Mutex<usize>>) {
             region: "us-east-1".parse().unwrap(),
             endpoints: Endpoints::find("us-east-1", Some(&url), |_| None).unwrap(),
             credentials,
+            timeout: Duration::from_secs(30),
         };
         Client::new(options).unwrap()
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::calls::{Calls, Exchanged};
 use super::credentials::CredentialsSource;
 use super::endpoint::Endpoints;
-use super::error::Error;
+use super::error::{Chained, Error};
 use super::reachability::Reachability;
 use super::retry;
 use super::transport::{Outgoing, Transport};
@@ -21,6 +21,8 @@ pub struct ClientOptions {
     pub region: Region,
     pub endpoints: Endpoints,
     pub credentials: CredentialsSource,
+    /// How long a call is waited for as a rule.
+    pub timeout: Duration,
 }
 
 /// Calls the two services of one region as one caller.
@@ -38,11 +40,12 @@ pub struct Client {
 impl Client {
     /// Makes a client; nothing is sent yet.
     pub fn new(options: ClientOptions) -> Result<Self, Error> {
+        let transport = Transport::new(options.timeout)?;
         Ok(Self {
             region: options.region,
             endpoints: options.endpoints,
             credentials: options.credentials,
-            transport: Arc::new(Transport::new()?),
+            transport: Arc::new(transport),
             sync: Arc::default(),
             identity: Arc::default(),
             calls: Arc::default(),
@@ -83,14 +86,13 @@ impl Client {
         deadline: Instant,
     ) -> Result<O::Answer, Error> {
         let request = operation.request();
-        let up =
-            tokio::time::timeout_at(deadline.into(), self.reachability(request.service).is_up());
-        match up.await {
-            Ok(true) => {}
-            Ok(false) => {
+        let down = self.reachability(request.service).why_down();
+        match tokio::time::timeout_at(deadline.into(), down).await {
+            Ok(None) => {}
+            Ok(Some(source)) => {
                 return Err(Error::Unreachable {
                     host: self.host(request.service),
-                    source: None,
+                    source,
                 });
             }
             Err(_) => {
@@ -160,7 +162,7 @@ impl Client {
                 fail(Error::Garbled {
                     operation: O::NAME,
                     host: self.host(request.service),
-                    source: error.into(),
+                    source: Arc::new(error),
                 })
             });
         }
@@ -237,15 +239,13 @@ impl Client {
 
     /// Learns from an error whether a service can be reached.
     fn note(&self, service: Service, error: &Error) {
-        let certain = match error {
-            Error::Unreachable { .. } => true,
-            Error::TimedOut { .. } => false,
-            _ => return,
-        };
-        tracing::info!(%error, "probing the service");
+        if !matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
+            return;
+        }
+        tracing::info!(error = %Chained(error), "probing the service");
         let transport = self.transport.clone();
         let url = format!("{}/", self.endpoints.url(service));
-        self.reachability(service).lost(certain, move |patience| {
+        self.reachability(service).doubt(error, move |patience| {
             let transport = transport.clone();
             let probe = Outgoing {
                 method: "GET",
@@ -254,7 +254,7 @@ impl Client {
                 body: Vec::new(),
             };
             let deadline = Instant::now() + patience;
-            async move { transport.send(probe, deadline).await.is_ok() }
+            async move { transport.send(probe, deadline).await.map(drop) }
         });
     }
 

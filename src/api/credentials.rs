@@ -12,7 +12,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use tokio::sync::Mutex;
 
 use super::client::Client;
-use super::error::Error;
+use super::error::{Chained, Error};
 use super::user::{Logins, User};
 use crate::wire::names::{self, IdentityId};
 
@@ -121,19 +121,4 @@ fn is_good(credentials: &Credentials) -> bool {
     credentials
         .expiry()
         .is_none_or(|expiry| expiry > SystemTime::now() + EARLY)
-}
-
-/// Shows an error with its causes.
-struct Chained<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chained<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
 }

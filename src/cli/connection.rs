@@ -126,12 +126,13 @@ impl Connection {
             None => endpoints.url(Service::CognitoSync).to_owned(),
         };
         let connect = |credentials| {
-            let options = ClientOptions {
+            let client = ClientOptions {
                 region: region.clone(),
                 endpoints: endpoints.clone(),
                 credentials,
+                timeout: options.timeout,
             };
-            Client::new(options).map_err(|error| Failure::system(chain(&error)))
+            Client::new(client).map_err(|error| Failure::system(chain(&error)))
         };
         let mut scope = source.scope.clone();
         let mut calls = None;

@@ -74,6 +74,7 @@ impl Recorder {
             region: "us-east-1".parse().unwrap(),
             endpoints: Endpoints::find("us-east-1", Some(&url), |_| None).unwrap(),
             credentials: CredentialsSource::Fixed(credentials),
+            timeout: Duration::from_secs(30),
         };
         Self {
             client: Client::new(options).unwrap(),

@@ -79,7 +79,7 @@ impl FileSystem {
                     left,
                     slot,
                     attempt: None,
-                    refused: false,
+                    refused: None,
                     directory,
                 };
                 inodes.loose.insert(id, loose);

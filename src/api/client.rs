@@ -40,7 +40,7 @@ pub struct Client {
 impl Client {
     /// Makes a client; nothing is sent yet.
     pub fn new(options: ClientOptions) -> Result<Self, Error> {
-        let transport = Transport::new(options.timeout)?;
+        let transport = Transport::new(&options.endpoints, options.timeout)?;
         Ok(Self {
             region: options.region,
             endpoints: options.endpoints,

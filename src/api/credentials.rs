@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::client::Client;
 use super::error::{Chained, Error};
+use super::transport::check_certificates;
 use super::user::{Logins, User};
 use crate::wire::names::{self, IdentityId};
 
@@ -37,6 +38,8 @@ impl CredentialsSource {
     /// instance. `profile` names a profile other than the default; what is configured for no region
     /// is for `region`.
     pub async fn chain(profile: Option<&str>, region: &names::Region) -> Result<Self, Error> {
+        // AWS's own client takes it for granted that somebody is trusted.
+        check_certificates()?;
         let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest());
         let mut of_profile = ProfileFileRegionProvider::builder();
         if let Some(profile) = profile {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, Url};
 
+use super::endpoint::Endpoints;
 use super::error::{Chained, Error};
 
 /// The most an answer may hold: several datasets' worth.
@@ -36,13 +37,18 @@ pub(super) struct Transport {
 
 impl Transport {
     /// Makes a client for calls that are waited for as long as `timeout`.
-    pub(super) fn new(timeout: Duration) -> Result<Self, Error> {
+    pub(super) fn new(endpoints: &Endpoints, timeout: Duration) -> Result<Self, Error> {
         let builder = reqwest::Client::builder()
             // A connection that is not made in time is found out before its call's deadline: then it
             // is certain that nothing was sent.
             .connect_timeout((timeout / 4).saturating_mul(3).min(LONGEST_CONNECT))
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("cognitofs/", env!("CARGO_PKG_VERSION")));
+        // A machine without any certificate can still have a local service.
+        let builder = match endpoints.are_plain() {
+            true => builder.tls_certs_only([]),
+            false => builder,
+        };
         let http = builder.build().map_err(|error| no_client(&error))?;
         Ok(Self { http })
     }
@@ -106,6 +112,15 @@ impl Transport {
         }
         Ok(incoming)
     }
+}
+
+/// Finds out whether this machine trusts anybody.
+///
+/// # Errors
+/// Where it has no certificate of an authority.
+pub(super) fn check_certificates() -> Result<(), Error> {
+    let https = reqwest::Client::builder().build();
+    https.map(drop).map_err(|error| no_client(&error))
 }
 
 fn no_client(error: &reqwest::Error) -> Error {

@@ -421,6 +421,7 @@ async fn counted(life: Duration, times: usize) -> (Client, Arc<Mutex<usize>>) {
             endpoints: Endpoints::find("us-east-1", Some(&url), |_| None).unwrap(),
             credentials,
             concurrency: 16,
+            timeout: Duration::from_secs(30),
         };
         Client::new(options).unwrap()
     };

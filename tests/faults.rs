@@ -1,6 +1,7 @@
 //! Every fault at every operation that needs the service: what its caller is told and how soon,
 //! what goes on meanwhile, and what is so afterwards.
 
+mod names_and_certificates;
 mod operations;
 
 use std::fs;
@@ -8,9 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::common::{Bed, Mounted, Trouble};
+use crate::common::{Bed, Certificate, Door, Front, Meaning, Mounted, Names, Trouble};
 use crate::local_service::now;
-use operations::{OPERATIONS, Operation};
+use operations::OPERATIONS;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// A probe that clears a suspicion, and a machine that is busy.
@@ -23,22 +24,41 @@ enum Fault {
     Call(Trouble),
     /// Nothing listens any more.
     Refused,
+    /// Connections break, and new ones meet this.
+    Door(Door),
+    /// Connections break, and the service's name means this.
+    Name(Meaning),
+}
+
+/// How a mount gets to the bed.
+enum Way {
+    Direct,
+    /// By a front and the door that is its usual one.
+    Front(Front, Door),
+    /// By a name, which leads to a front.
+    Name(Names, Front),
 }
 
 /// Where an operation is tried.
 pub struct Stage {
     bed: Bed,
+    way: Way,
     mounted: Mounted,
     identities: u32,
 }
 
 impl Stage {
-    fn new() -> Self {
+    fn new(fault: Fault) -> Self {
         let bed = Bed::new();
         bed.change("warm", &[("k", Some("warm"))]);
-        let mounted = bed.mount(OPTIONS);
+        let (way, mounted) = match fault {
+            Fault::Call(_) | Fault::Refused => (Way::Direct, bed.mount(OPTIONS)),
+            Fault::Door(_) => names_and_certificates::mount_by_tls(&bed, OPTIONS),
+            Fault::Name(_) => names_and_certificates::mount_by_name(&bed, OPTIONS),
+        };
         Self {
             bed,
+            way,
             mounted,
             identities: 0,
         }
@@ -90,10 +110,27 @@ impl Stage {
         self.bed.list(dataset).dataset_exists()
     }
 
-    fn strike(&mut self, fault: Fault, operation: &Operation, times: usize) {
-        match fault {
-            Fault::Call(trouble) => self.bed.trouble(operation.call, trouble, 0, times),
-            Fault::Refused => self.bed.refuse(),
+    /// Has a fault befall a call, or any for `*`.
+    fn strike(&mut self, fault: Fault, call: &'static str, times: usize) {
+        match (fault, &self.way) {
+            (Fault::Call(trouble), _) => self.bed.trouble(call, trouble, 0, times),
+            (Fault::Refused, _) => self.bed.refuse(),
+            (Fault::Door(door), Way::Front(front, _)) => front.open(door),
+            (Fault::Name(meaning), Way::Name(names, front)) => {
+                names.mean(meaning);
+                front.open(Door::Plain);
+            }
+            (fault, _) => panic!("{fault:?}: the mount goes another way"),
+        }
+    }
+
+    /// Ends the fault.
+    fn heal(&mut self) {
+        self.bed.accept();
+        match &self.way {
+            Way::Direct => {}
+            Way::Front(front, usual) => front.open(*usual),
+            Way::Name(names, _) => names.mean(Meaning::Here),
         }
     }
 
@@ -106,9 +143,16 @@ impl Stage {
         (count("task"), count("fd"))
     }
 
+    /// What was told of the service not being reached, as lines of `errors.log`.
+    fn told(&self) -> Vec<String> {
+        let errors = fs::read_to_string(self.mounted.path.join(".cognito/errors.log")).unwrap();
+        let told = errors.lines().filter(|line| line.contains("EHOSTUNREACH"));
+        told.map(str::to_owned).collect()
+    }
+
     /// Waits until the service can be reached again, as the mount sees it.
     fn recover(&mut self) {
-        self.bed.accept();
+        self.heal();
         let begun = Instant::now();
         let down = || {
             let listed = fs::read_dir(self.pool())
@@ -117,7 +161,11 @@ impl Stage {
             listed || fs::read(self.pool().join(".cognito/usage.json")).is_err()
         };
         while down() {
-            assert!(begun.elapsed() < Duration::from_secs(12), "no recovery");
+            assert!(
+                begun.elapsed() < Duration::from_secs(12),
+                "no recovery: {}",
+                self.mounted.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -135,15 +183,15 @@ fn is_usable(warm: &Path) {
 /// Tries every operation under a fault that stays, and again when it has gone. `told` are the
 /// numbers an operation may fail with; one whose change was made in spite of the fault, and is
 /// found in a listing, may succeed.
-fn try_all(fault: Fault, told: &[i32], made: bool) {
-    let mut stage = Stage::new();
+fn try_all(fault: Fault, told: &[i32], made: bool) -> Stage {
+    let mut stage = Stage::new(fault);
     let warm = stage.bed.dataset(&stage.mounted, "warm");
     is_usable(&warm);
     let mut held = None;
     for operation in OPERATIONS {
         stage.next();
         (operation.prepare)(&stage);
-        stage.strike(fault, operation, usize::MAX);
+        stage.strike(fault, operation.call, usize::MAX);
         let begun = Instant::now();
         let tried = (operation.act)(&stage);
         let took = begun.elapsed();
@@ -174,15 +222,20 @@ fn try_all(fault: Fault, told: &[i32], made: bool) {
         assert!(begun.elapsed() < patience, "{now:?}, {threads} {files}");
         std::thread::sleep(Duration::from_millis(50));
     }
+    for line in stage.told() {
+        assert!(!line.ends_with("cannot be reached"), "{fault:?}: {line}");
+    }
+    stage
 }
 
 /// Tries every operation under a fault that strikes once, and is not noticed.
 fn try_once(trouble: Trouble) {
-    let mut stage = Stage::new();
+    let fault = Fault::Call(trouble);
+    let mut stage = Stage::new(fault);
     for operation in OPERATIONS {
         stage.next();
         (operation.prepare)(&stage);
-        stage.strike(Fault::Call(trouble), operation, 1);
+        stage.strike(fault, operation.call, 1);
         let tried = (operation.act)(&stage);
         assert!(tried.is_ok(), "{trouble:?}, {}: {tried:?}", operation.name);
         stage.bed.calm();
@@ -265,11 +318,18 @@ fn under_refused() {
     try_all(Fault::Refused, &[libc::EHOSTUNREACH], false);
 }
 
-/// The first to ask finds out that the service is gone; all others are told so at once.
+/// The first to ask finds out that the service is gone; all others are told so at once, and why.
 #[test]
 fn s17_while_the_service_is_gone_everything_fails_at_once() {
-    for fault in [None, Some(Trouble::Hang)] {
-        let mut stage = Stage::new();
+    let expired = Fault::Door(Door::Tls(Certificate::Expired));
+    let unnamed = Fault::Name(Meaning::Nothing);
+    for (fault, cause) in [
+        (Fault::Refused, "Connection refused"),
+        (HANG, "no answer from"),
+        (expired, "certificate expired"),
+        (unnamed, "Name or service not known"),
+    ] {
+        let mut stage = Stage::new(fault);
         let warm = stage.bed.dataset(&stage.mounted, "warm");
         is_usable(&warm);
         let mut identities = Vec::new();
@@ -278,10 +338,7 @@ fn s17_while_the_service_is_gone_everything_fails_at_once() {
             (operation.prepare)(&stage);
             identities.push((stage.bed.identity.clone(), stage.identities));
         }
-        match fault {
-            None => stage.bed.refuse(),
-            Some(trouble) => stage.bed.trouble("*", trouble, 0, usize::MAX),
-        }
+        stage.strike(fault, "*", usize::MAX);
         // Both services are found out about.
         assert!(list_pool(&stage).is_err());
         assert!(fs::read(stage.pool().join(".cognito/usage.json")).is_err());
@@ -296,6 +353,15 @@ fn s17_while_the_service_is_gone_everything_fails_at_once() {
             assert_eq!(number, Err(Some(libc::EHOSTUNREACH)), "{name}");
             is_usable(&warm);
         }
+        // No probe takes it for being back.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            assert!(list_pool(&stage).is_err(), "{fault:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let told = stage.told();
+        assert!(told.len() >= OPERATIONS.len(), "{fault:?}: {told:?}");
+        assert!(told.iter().all(|line| line.contains(cause)), "{told:?}");
         stage.recover();
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::calls::{Calls, Exchanged};
 use super::credentials::CredentialsSource;
 use super::endpoint::Endpoints;
-use super::error::Error;
+use super::error::{Chained, Error};
 use super::limiter::{Limiter, Place};
 use super::reachability::Reachability;
 use super::retry;
@@ -24,6 +24,8 @@ pub struct ClientOptions {
     pub credentials: CredentialsSource,
     /// How many calls of a service may be under way at a time, at least 1.
     pub concurrency: u32,
+    /// How long a call is waited for as a rule.
+    pub timeout: Duration,
 }
 
 /// Calls the two services of one region as one caller.
@@ -57,11 +59,12 @@ impl Way {
 impl Client {
     /// Makes a client; nothing is sent yet.
     pub fn new(options: ClientOptions) -> Result<Self, Error> {
+        let transport = Transport::new(&options.endpoints, options.timeout)?;
         Ok(Self {
             region: options.region,
             endpoints: options.endpoints,
             credentials: options.credentials,
-            transport: Arc::new(Transport::new()?),
+            transport: Arc::new(transport),
             sync: Way::new(options.concurrency),
             identity: Way::new(options.concurrency),
             calls: Arc::default(),
@@ -132,28 +135,37 @@ impl Client {
         }
     }
 
+    /// Waits until Cognito Sync, now or later lost, can be reached again.
+    pub async fn recovered(&self) {
+        self.sync.reachability.recovered().await;
+    }
+
     /// Waits until a service may be called.
     async fn place(&self, service: Service, deadline: Instant) -> Result<Place<'_>, Error> {
-        let way = self.way(service);
+        let Way {
+            reachability,
+            limiter,
+        } = self.way(service);
+        let unreachable = |source| Error::Unreachable {
+            host: self.host(service),
+            source,
+        };
         let turn = async {
-            if !way.reachability.is_up().await {
-                return None;
+            if let Some(why) = reachability.why_down().await {
+                return Err(unreachable(why));
             }
             tokio::select! {
-                place = way.limiter.place() => Some(place),
+                place = limiter.place() => Ok(place),
                 // Those who have the places may wait for long.
-                () = way.reachability.is_down() => None,
+                Some(why) = reachability.lost() => Err(unreachable(why)),
             }
         };
-        let host = || self.host(service);
-        match tokio::time::timeout_at(deadline.into(), turn).await {
-            Ok(Some(place)) => Ok(place),
-            Ok(None) => Err(Error::Unreachable {
-                host: host(),
-                source: None,
-            }),
-            Err(_) => Err(Error::TimedOut { host: host() }),
-        }
+        let turn = tokio::time::timeout_at(deadline.into(), turn).await;
+        turn.unwrap_or_else(|_| {
+            Err(Error::TimedOut {
+                host: self.host(service),
+            })
+        })
     }
 
     async fn attempt<O: Operation>(
@@ -189,7 +201,7 @@ impl Client {
                 fail(Error::Garbled {
                     operation: O::NAME,
                     host: self.host(request.service),
-                    source: error.into(),
+                    source: Arc::new(error),
                 })
             });
         }
@@ -266,16 +278,14 @@ impl Client {
 
     /// Learns from an error whether a service can be reached.
     fn note(&self, service: Service, error: &Error) {
-        let certain = match error {
-            Error::Unreachable { .. } => true,
-            Error::TimedOut { .. } => false,
-            _ => return,
-        };
-        tracing::info!(%error, "probing the service");
+        if !matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
+            return;
+        }
+        tracing::info!(error = %Chained(error), "probing the service");
         let transport = self.transport.clone();
         let url = format!("{}/", self.endpoints.url(service));
         let reachability = &self.way(service).reachability;
-        reachability.lost(certain, move |patience| {
+        reachability.doubt(error, move |patience| {
             let transport = transport.clone();
             let probe = Outgoing {
                 method: "GET",
@@ -284,7 +294,7 @@ impl Client {
                 body: Vec::new(),
             };
             let deadline = Instant::now() + patience;
-            async move { transport.send(probe, deadline).await.is_ok() }
+            async move { transport.send(probe, deadline).await.map(drop) }
         });
     }
 

@@ -3,14 +3,19 @@
 
 use std::time::{Duration, SystemTime};
 
+use aws_config::Region;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::region::ProfileFileRegionProvider;
 pub use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use tokio::sync::Mutex;
 
 use super::client::Client;
-use super::error::Error;
+use super::error::{Chained, Error};
+use super::transport::check_certificates;
 use super::user::{Logins, User};
-use crate::wire::names::IdentityId;
+use crate::wire::names::{self, IdentityId};
 
 /// How long before they expire credentials are replaced.
 const EARLY: Duration = Duration::from_secs(5 * 60);
@@ -30,12 +35,22 @@ pub enum CredentialsSource {
 
 impl CredentialsSource {
     /// Prepares the default chain: environment, profiles, SSO, process, web identity, container,
-    /// instance. `profile` names a profile other than the default.
-    pub async fn chain(profile: Option<&str>) -> Result<Self, Error> {
+    /// instance. `profile` names a profile other than the default; what is configured for no region
+    /// is for `region`.
+    pub async fn chain(profile: Option<&str>, region: &names::Region) -> Result<Self, Error> {
+        // AWS's own client takes it for granted that somebody is trusted.
+        check_certificates()?;
         let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest());
+        let mut of_profile = ProfileFileRegionProvider::builder();
         if let Some(profile) = profile {
             loader = loader.profile_name(profile);
+            of_profile = of_profile.profile_name(profile);
         }
+        // Else the instance's metadata are asked for one, which takes seconds where there are none.
+        let regions = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(of_profile.build())
+            .or_else(Region::new(region.to_string()));
+        let loader = loader.region(regions);
         let config = loader.load().await;
         let provider = config
             .credentials_provider()
@@ -109,19 +124,4 @@ fn is_good(credentials: &Credentials) -> bool {
     credentials
         .expiry()
         .is_none_or(|expiry| expiry > SystemTime::now() + EARLY)
-}
-
-/// Shows an error with its causes.
-struct Chained<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chained<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
 }

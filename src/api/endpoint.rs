@@ -63,6 +63,13 @@ impl Endpoints {
             Service::CognitoIdentity => &self.identity,
         }
     }
+
+    /// Returns whether neither is called by TLS.
+    pub(super) fn are_plain(&self) -> bool {
+        [&self.sync, &self.identity]
+            .iter()
+            .all(|url| url.starts_with("http:"))
+    }
 }
 
 fn aws_url(service: Service, region: &str) -> String {

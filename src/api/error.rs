@@ -1,8 +1,11 @@
 //! What can come of a call besides its answer.
 
+use std::sync::Arc;
+
 use crate::wire::fault::Fault;
 
-type Source = Box<dyn std::error::Error + Send + Sync>;
+/// Why, as something else says it. Cheap to clone, for all who are told.
+pub(super) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +21,7 @@ pub enum Error {
     Unreachable {
         host: String,
         #[source]
-        source: Option<Source>,
+        source: Source,
     },
     /// The connection broke: the request may or may not have been carried out.
     #[error("the connection to {host} broke")]
@@ -69,5 +72,20 @@ impl Error {
             Self::Fault(fault) => fault.is_server_error(),
             Self::Unreachable { .. } | Self::NoCredentials { .. } | Self::Unsayable(_) => false,
         }
+    }
+}
+
+/// Shows an error with its causes.
+pub(super) struct Chained<'a>(pub(super) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chained<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }

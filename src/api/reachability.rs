@@ -2,12 +2,14 @@
 //!
 //! A call that got no answer raises a suspicion: one probe, made in the background, confirms or
 //! clears it, and calls that begin meanwhile wait for its verdict. While the service cannot be
-//! reached, calls fail at once, and the probe goes on until it is back.
+//! reached, calls fail at once and are told why, and the probe goes on until it is back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+
+use super::error::{Error, Source};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -15,11 +17,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_PROBE: Duration = Duration::from_millis(800);
 const PROBE: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Verdict {
     Up,
     Suspected,
-    Down,
+    /// And why, as the last probe found out.
+    Down(Source),
 }
 
 #[derive(Debug)]
@@ -32,35 +35,57 @@ impl Default for Reachability {
 }
 
 impl Reachability {
-    /// Returns whether the service can be reached, as far as is known.
-    pub(super) async fn is_up(&self) -> bool {
+    /// Returns why the service cannot be reached, if it cannot, as far as is known.
+    pub(super) async fn why_down(&self) -> Option<Source> {
         let mut verdict = self.0.subscribe();
         let decided = verdict
-            .wait_for(|verdict| *verdict != Verdict::Suspected)
+            .wait_for(|verdict| !matches!(verdict, Verdict::Suspected))
             .await;
-        decided.is_ok_and(|verdict| *verdict == Verdict::Up)
+        match &*decided.ok()? {
+            Verdict::Up | Verdict::Suspected => None,
+            Verdict::Down(why) => Some(why.clone()),
+        }
     }
 
-    /// Waits until the service cannot be reached.
-    pub(super) async fn is_down(&self) {
+    /// Waits until the service cannot be reached, and returns why.
+    pub(super) async fn lost(&self) -> Option<Source> {
         let mut verdict = self.0.subscribe();
-        // The sender lives as long as this.
-        let _ = verdict.wait_for(|verdict| *verdict == Verdict::Down).await;
+        let lost = verdict
+            .wait_for(|verdict| matches!(verdict, Verdict::Down(_)))
+            .await;
+        match &*lost.ok()? {
+            Verdict::Up | Verdict::Suspected => None,
+            Verdict::Down(why) => Some(why.clone()),
+        }
     }
 
-    /// Takes the service for lost, or for suspect only, and begins to probe it, unless that is
-    /// done already. `probe` gets the time it may take.
-    pub(super) fn lost<F, Fut>(self: &Arc<Self>, certain: bool, probe: F)
+    /// Waits until the service, now or later lost, can be reached again.
+    pub(super) async fn recovered(&self) {
+        let mut verdict = self.0.subscribe();
+        for wanted in [false, true] {
+            let decided = |verdict: &Verdict| match verdict {
+                Verdict::Up => wanted,
+                Verdict::Down(_) => !wanted,
+                Verdict::Suspected => false,
+            };
+            // The sender lives as long as this does.
+            let _ = verdict.wait_for(decided).await;
+        }
+    }
+
+    /// Takes the service for lost, as `error` says so, or for suspect if it says less, and begins
+    /// to probe it, unless that is done already. `probe` gets the time it may take.
+    pub(super) fn doubt<F, Fut>(self: &Arc<Self>, error: &Error, probe: F)
     where
         F: Fn(Duration) -> Fut + Send + 'static,
-        Fut: Future<Output = bool> + Send,
+        Fut: Future<Output = Result<(), Error>> + Send,
     {
         let begun = self.0.send_if_modified(|verdict| {
-            let up = *verdict == Verdict::Up;
+            let up = matches!(verdict, Verdict::Up);
             if up {
-                *verdict = match certain {
-                    true => Verdict::Down,
-                    false => Verdict::Suspected,
+                *verdict = match error {
+                    Error::Unreachable { source, .. } => Verdict::Down(source.clone()),
+                    _ => Verdict::Suspected,
                 };
             }
             up
@@ -72,9 +97,13 @@ impl Reachability {
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
             let mut patience = FIRST_PROBE;
-            while !probe(patience).await {
+            while let Err(error) = probe(patience).await {
+                let why = match error {
+                    Error::Unreachable { source, .. } => source,
+                    error => Arc::new(error),
+                };
                 match this.upgrade() {
-                    Some(this) => this.0.send_replace(Verdict::Down),
+                    Some(this) => this.0.send_replace(Verdict::Down(why)),
                     None => return,
                 };
                 tokio::time::sleep(pause).await;

@@ -1,14 +1,16 @@
 //! One pooled HTTP client. Request in, status and bytes out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, Url};
 
-use super::error::Error;
+use super::endpoint::Endpoints;
+use super::error::{Chained, Error};
 
 /// The most an answer may hold: several datasets' worth.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST_CONNECT: Duration = Duration::from_secs(5);
 
 /// A signed request.
 pub(super) struct Outgoing {
@@ -34,13 +36,20 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new() -> Result<Self, Error> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
+    /// Makes a client for calls that are waited for as long as `timeout`.
+    pub(super) fn new(endpoints: &Endpoints, timeout: Duration) -> Result<Self, Error> {
+        let builder = reqwest::Client::builder()
+            // A connection that is not made in time is found out before its call's deadline: then it
+            // is certain that nothing was sent.
+            .connect_timeout((timeout / 4).saturating_mul(3).min(LONGEST_CONNECT))
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("cognitofs/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Error::Unsayable(format!("no HTTP client: {error}")))?;
+            .user_agent(concat!("cognitofs/", env!("CARGO_PKG_VERSION")));
+        // A machine without any certificate can still have a local service.
+        let builder = match endpoints.are_plain() {
+            true => builder.tls_certs_only([]),
+            false => builder,
+        };
+        let http = builder.build().map_err(|error| no_client(&error))?;
         Ok(Self { http })
     }
 
@@ -98,11 +107,24 @@ impl Transport {
         if incoming.body.len() > MAX_ANSWER_BYTES {
             return Err(Error::Broken {
                 host,
-                source: "the answer is larger than any dataset".into(),
+                source: Arc::from(Box::from("the answer is larger than any dataset")),
             });
         }
         Ok(incoming)
     }
+}
+
+/// Finds out whether this machine trusts anybody.
+///
+/// # Errors
+/// Where it has no certificate of an authority.
+pub(super) fn check_certificates() -> Result<(), Error> {
+    let https = reqwest::Client::builder().build();
+    https.map(drop).map_err(|error| no_client(&error))
+}
+
+fn no_client(error: &reqwest::Error) -> Error {
+    Error::Unsayable(format!("no HTTP client: {}", Chained(error)))
 }
 
 fn classify(error: reqwest::Error, host: String) -> Error {
@@ -111,11 +133,17 @@ fn classify(error: reqwest::Error, host: String) -> Error {
     if error.is_connect() {
         return Error::Unreachable {
             host,
-            source: Some(error.into()),
+            source: Arc::from(Box::from(why_unconnected(&error))),
         };
     }
     Error::Broken {
         host,
-        source: error.into(),
+        source: Arc::new(error),
     }
+}
+
+/// Returns why no connection was made, without the two layers that only say that there is none.
+fn why_unconnected(error: &dyn std::error::Error) -> String {
+    let cause = error.source().and_then(|layer| layer.source());
+    Chained(cause.unwrap_or(error)).to_string()
 }

@@ -126,13 +126,14 @@ impl Connection {
             None => endpoints.url(Service::CognitoSync).to_owned(),
         };
         let connect = |credentials| {
-            let options = ClientOptions {
+            let client = ClientOptions {
                 region: region.clone(),
                 endpoints: endpoints.clone(),
                 credentials,
                 concurrency: options.concurrency,
+                timeout: options.timeout,
             };
-            Client::new(options).map_err(|error| Failure::system(chain(&error)))
+            Client::new(client).map_err(|error| Failure::system(chain(&error)))
         };
         let mut scope = source.scope.clone();
         let mut calls = None;
@@ -157,7 +158,7 @@ impl Connection {
                 CredentialsSource::user(nobody, identity, options.logins.clone())
             }
             (Some(local), _) => CredentialsSource::Fixed(local.credentials()),
-            (None, _) => CredentialsSource::chain(options.profile.as_deref())
+            (None, _) => CredentialsSource::chain(options.profile.as_deref(), &region)
                 .await
                 .map_err(|error| Failure::refused(chain(&error)))?,
         };

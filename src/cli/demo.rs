@@ -6,8 +6,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tokio::runtime::Runtime;
-
 use super::args::DemoArgs;
 use super::local::LocalService;
 use super::options::MountOptions;
@@ -31,7 +29,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
         .map_err(Failure::system)?
         .join("demo.db");
 
-    let runtime = Runtime::new().map_err(Failure::system)?;
+    let runtime = super::runtime()?;
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let local = runtime.block_on(LocalService::start(&store, any_port))?;
     sample::fill(&local.service, SystemTime::now().into()).map_err(Failure::system)?;

@@ -6,8 +6,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use tokio::runtime::Runtime;
-
 use super::args::{DeviceCommand, RegisterArgs, SubscriptionArgs, TokenArgs};
 use super::connection::{self, Connection};
 use super::options::MountOptions;
@@ -106,8 +104,7 @@ fn call<O: Operation>(
     if matches!(source.place, Place::Local { .. }) && !options.is_user() {
         return Err(Failure::usage(format!("{source}: {USERS_ONLY}")));
     }
-    let runtime = Runtime::new().map_err(Failure::system)?;
-    runtime.block_on(async {
+    super::runtime()?.block_on(async {
         let connection = Connection::open_existing(source, options).await?;
         let scope = connection.scope.clone();
         let deadline = Instant::now() + options.timeout;

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process;
 
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use crate::mount::MountError;
@@ -171,6 +172,13 @@ fn dispatch(argv: &[OsString]) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Success)
         }
     }
+}
+
+/// Returns a runtime that lasts as long as the process. To end one is to wait for all its threads,
+/// and for a name server that does not answer one of them.
+fn runtime() -> Result<&'static Runtime, Failure> {
+    let runtime = Runtime::new().map_err(Failure::system)?;
+    Ok(Box::leak(Box::new(runtime)))
 }
 
 /// Shows an error with its causes.

@@ -38,6 +38,8 @@ pub(super) struct Stats {
     pub(super) pending: u64,
     /// Those of them that could not be sent so far.
     pub(super) refused: u64,
+    /// Why one of them could not.
+    pub(super) reason: Option<String>,
     /// Versions kept until they are discarded.
     pub(super) parked: u64,
     pub(super) failures: u64,

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 use indicatif::{ProgressBar, ProgressStyle};
 use time::OffsetDateTime;
 use time::macros::format_description;
-use tokio::runtime::Runtime;
 
 use super::args::PublishArgs;
 use super::connection::{self, Connection};
@@ -46,8 +45,7 @@ pub(super) fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
             "a bulk publish is the developer's, not a user's: leave identity= and login= out",
         ));
     }
-    let runtime = Runtime::new().map_err(Failure::system)?;
-    runtime.block_on(async {
+    super::runtime()?.block_on(async {
         let connection = Connection::open_existing(&source, &options).await?;
         let publish = Publish {
             source: &source,

@@ -164,8 +164,9 @@ impl Report {
             (0, _) => "  pending: nothing\n".to_owned(),
             (pending, 0) => format!("  pending: {}\n", counted(pending, "file")),
             (pending, refused) => format!(
-                "  pending: {}, {refused} tried in vain\n",
-                counted(pending, "file")
+                "  pending: {}, {refused} tried in vain: {}\n",
+                counted(pending, "file"),
+                stats.reason.as_deref().unwrap_or("for no known reason")
             ),
         };
         text += &parked(&kept);

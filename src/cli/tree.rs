@@ -23,7 +23,7 @@ pub(super) struct Tree {
     /// Where this mount's state lies; one that can only be read may have none.
     pub(super) state: Option<PathBuf>,
     local: Option<LocalService>,
-    runtime: Runtime,
+    runtime: &'static Runtime,
 }
 
 impl Tree {
@@ -33,7 +33,7 @@ impl Tree {
     /// One line with the cause. A listing that is denied is a warning only: paths that are named
     /// may still work.
     pub(super) fn open(source: &Source, options: &MountOptions) -> Result<Self, Failure> {
-        let runtime = Runtime::new().map_err(Failure::system)?;
+        let runtime = super::runtime()?;
         let connection = runtime.block_on(Connection::open(source, options));
         let connection = connection.map_err(Failure::of_mount)?;
         if let Some(local) = &connection.local {
@@ -46,7 +46,7 @@ impl Tree {
     pub(super) fn open_with(
         source: &Source,
         options: &MountOptions,
-        runtime: Runtime,
+        runtime: &'static Runtime,
         local: LocalService,
     ) -> Result<Self, Failure> {
         let connection = runtime.block_on(Connection::over(source, options, Some(local)));
@@ -57,7 +57,7 @@ impl Tree {
     fn over(
         source: &Source,
         options: &MountOptions,
-        runtime: Runtime,
+        runtime: &'static Runtime,
         connection: Connection,
     ) -> Result<Self, Failure> {
         let state = state::mount_directory(options.state.as_deref(), &connection.endpoint, source);
@@ -143,8 +143,6 @@ impl Tree {
         if let Some(local) = self.local {
             self.runtime.block_on(local.stop());
         }
-        // A busy mount is still served, until the process ends in a moment.
-        std::mem::forget(self.runtime);
         unsent
     }
 }

@@ -55,8 +55,10 @@ impl FileSystem {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "changes wait to be sent");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LAST_PAUSE);
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
+                        () = self.store.recovered() => pause = FIRST_PAUSE,
+                    }
                 }
             }
         }

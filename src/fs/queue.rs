@@ -43,8 +43,8 @@ pub(super) struct Loose {
     pub(super) slot: Slot,
     /// Where to ask what became of the last attempt, if it may have been made.
     pub(super) attempt: Option<Ticket>,
-    /// Whether it was tried in vain.
-    pub(super) refused: bool,
+    /// Why it was tried in vain, if it was.
+    pub(super) refused: Option<String>,
     /// Where the name was, to show it again if the removal is refused.
     pub(super) directory: Option<Ino>,
 }
@@ -331,7 +331,7 @@ impl FileSystem {
             left: change.left,
             slot,
             attempt: None,
-            refused: false,
+            refused: None,
             directory: Some(parent),
         };
         inodes.loose.insert(id, loose);
@@ -364,7 +364,7 @@ impl FileSystem {
                 match (loose, ticket) {
                     (Some(loose), ticket) => {
                         loose.attempt = ticket;
-                        loose.refused = true;
+                        loose.refused = Some(Error::from(error.clone()).with_causes());
                     }
                     (None, Some(ticket)) => dataset.forget(ticket),
                     (None, None) => {}

@@ -17,6 +17,8 @@ struct Stats {
     pending: usize,
     /// Those of them that could not be sent so far.
     refused: usize,
+    /// Why one of them could not.
+    reason: Option<String>,
     /// Operations that failed, as in `errors.log`, since the mount began.
     failures: u64,
     /// How long the longest operation of the file system took.
@@ -25,10 +27,12 @@ struct Stats {
 
 impl FileSystem {
     pub(super) async fn stats_text(&self) -> Result<String, Error> {
+        let mut refused = self.refused();
         let stats = Stats {
             store: self.store.stats().await?,
             pending: self.unsent(),
-            refused: self.refused(),
+            refused: refused.len(),
+            reason: refused.pop(),
             failures: self.failures.count(),
             max_operation_milliseconds: self.longest.load(Ordering::Relaxed),
         };
@@ -41,17 +45,20 @@ impl FileSystem {
         self.longest.fetch_max(milliseconds, Ordering::Relaxed);
     }
 
-    /// Returns how many files have something unsent that was tried in vain.
-    fn refused(&self) -> usize {
+    /// Returns why files have something unsent that was tried in vain, one reason for each.
+    fn refused(&self) -> Vec<String> {
         let mut inodes = self.inodes();
         let unsent = inodes.all_unsent().into_iter();
-        let refused = unsent.filter(|ino| {
-            let record = inodes.record(*ino);
-            let unsent = record.and_then(|record| record.unsent.as_ref());
-            unsent.is_some_and(|unsent| unsent.refused.is_some())
-        });
-        let files = refused.count();
-        files + inodes.loose.values().filter(|loose| loose.refused).count()
+        let mut refused: Vec<String> = unsent
+            .filter_map(|ino| {
+                let record = inodes.record(ino)?;
+                let (_, why) = record.unsent.as_ref()?.refused.as_ref()?;
+                Some(why.clone())
+            })
+            .collect();
+        let loose = inodes.loose.values();
+        refused.extend(loose.filter_map(|loose| loose.refused.clone()));
+        refused
     }
 }
 

@@ -76,7 +76,7 @@ impl FileSystem {
                     left: Some(change.left),
                     slot,
                     attempt: None,
-                    refused: false,
+                    refused: None,
                     directory,
                 };
                 inodes.loose.insert(id, loose);

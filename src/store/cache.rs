@@ -111,6 +111,11 @@ impl Store {
         Ok(answer?)
     }
 
+    /// Waits until the service, now or later lost, can be reached again.
+    pub async fn recovered(&self) {
+        self.client.recovered().await;
+    }
+
     /// Returns how much of what became of changes is not on the disk.
     pub fn owed(&self) -> usize {
         self.journal.owed()

@@ -177,6 +177,10 @@ impl Bed {
         self.runtime.block_on(future)
     }
 
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
     /// The service's view of a record; the outer None is a key it never had, the inner one a
     /// tombstone. Asked without a client, as some clients cannot read every value.
     pub fn remote(&self, dataset: &str, key: &str) -> Option<Option<String>> {

@@ -2,11 +2,17 @@
 //! trouble, and real mounts of it by the real program.
 
 mod bed;
+mod certificates;
+mod front;
 mod mounted;
+mod names;
 mod served;
 mod tap;
 
 pub use bed::Bed;
+pub use certificates::Certificate;
+pub use front::{Door, Front};
 pub use mounted::{Mounted, alone, is_mounted, program, run, shell};
+pub use names::{HOST, Meaning, Names};
 pub use served::Served;
 pub use tap::Trouble;

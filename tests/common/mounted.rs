@@ -51,16 +51,30 @@ impl Mounted {
         Self::start(bed, source, options, command)
     }
 
+    /// Mounts with more in the environment.
+    pub fn with_environment(
+        bed: &Bed,
+        source: &str,
+        options: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = program(bed);
+        command.envs(environment.iter().copied());
+        Self::start(bed, source, options, command)
+    }
+
     fn start(bed: &Bed, source: &str, options: &str, mut command: Command) -> Self {
         let count = fs::read_dir(bed.directory.path()).unwrap().count();
         let path = bed.directory.path().join(format!("mount{count}"));
         fs::create_dir(&path).unwrap();
         let log = bed.directory.path().join(format!("log{count}"));
-        let endpoint = format!("endpoint=http://{}", bed.address);
         command
-            .args(["mount", "-f", "-o", &endpoint])
+            .args(["mount", "-f"])
             .env("COGNITOFS_LOG", "cognitofs=trace")
             .stderr(File::create(&log).unwrap());
+        if !options.contains("endpoint=") {
+            command.args(["-o", &format!("endpoint=http://{}", bed.address)]);
+        }
         if !options.contains("state=") {
             // Two mounts of one source cannot share it.
             let state = bed.directory.path().join(format!("state{count}"));

@@ -75,6 +75,7 @@ impl Recorder {
             endpoints: Endpoints::find("us-east-1", Some(&url), |_| None).unwrap(),
             credentials: CredentialsSource::Fixed(credentials),
             concurrency: 16,
+            timeout: Duration::from_secs(30),
         };
         Self {
             client: Client::new(options).unwrap(),

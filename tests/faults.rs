@@ -3,6 +3,7 @@
 
 mod names_and_certificates;
 mod operations;
+mod waiting;
 
 use std::fs;
 use std::io;
@@ -14,7 +15,9 @@ use crate::local_service::now;
 use operations::OPERATIONS;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// A probe that clears a suspicion, and a machine that is busy.
+/// What a machine that is busy may add to an operation.
+const BUSY: Duration = Duration::from_millis(400);
+/// Several operations of one program, a probe that clears a suspicion.
 const SLACK: Duration = Duration::from_millis(2500);
 const OPTIONS: &str = "timeout=1s,ttl=60s";
 
@@ -49,12 +52,16 @@ pub struct Stage {
 
 impl Stage {
     fn new(fault: Fault) -> Self {
+        Self::with(fault, OPTIONS)
+    }
+
+    fn with(fault: Fault, options: &str) -> Self {
         let bed = Bed::new();
         bed.change("warm", &[("k", Some("warm"))]);
         let (way, mounted) = match fault {
-            Fault::Call(_) | Fault::Refused => (Way::Direct, bed.mount(OPTIONS)),
-            Fault::Door(_) => names_and_certificates::mount_by_tls(&bed, OPTIONS),
-            Fault::Name(_) => names_and_certificates::mount_by_name(&bed, OPTIONS),
+            Fault::Call(_) | Fault::Refused => (Way::Direct, bed.mount(options)),
+            Fault::Door(_) => names_and_certificates::mount_by_tls(&bed, options),
+            Fault::Name(_) => names_and_certificates::mount_by_name(&bed, options),
         };
         Self {
             bed,
@@ -150,6 +157,20 @@ impl Stage {
         told.map(str::to_owned).collect()
     }
 
+    /// Checks that no operation of the file system took longer than `timeout`, as the mount counts,
+    /// and tells how long the longest took.
+    fn tell(&self, fault: Fault) {
+        let stats = fs::read(self.mounted.path.join(".cognito/stats.json")).unwrap();
+        let stats: serde_json::Value = serde_json::from_slice(&stats).unwrap();
+        let longest = stats["max_operation_milliseconds"].as_u64().unwrap();
+        eprintln!(
+            "{fault:?}: {} operations, the longest took {longest} ms",
+            self.identities
+        );
+        let longest = Duration::from_millis(longest);
+        assert!(longest < TIMEOUT + BUSY, "{fault:?}: {longest:?}");
+    }
+
     /// Waits until the service can be reached again, as the mount sees it.
     fn recover(&mut self) {
         self.heal();
@@ -222,6 +243,7 @@ fn try_all(fault: Fault, told: &[i32], made: bool) -> Stage {
         assert!(begun.elapsed() < patience, "{now:?}, {threads} {files}");
         std::thread::sleep(Duration::from_millis(50));
     }
+    stage.tell(fault);
     for line in stage.told() {
         assert!(!line.ends_with("cannot be reached"), "{fault:?}: {line}");
     }

@@ -371,16 +371,16 @@ impl FileSystem {
         Some(known.key.clone())
     }
 
-    /// Brings a dataset up to date; while the service is unreachable, what memory holds serves.
+    /// Brings a dataset up to date; while the service is unreachable, what memory holds serves: of one
+    /// that was made here that is nothing.
     pub(super) async fn refresh(
         &self,
         dataset: &Arc<Dataset>,
         deadline: Instant,
     ) -> Result<(), Error> {
+        let known = || dataset.is_listed() || dataset.is_made();
         match dataset.refresh(Freshness::Ttl, deadline).await {
-            Err(error) if error.kind() == store::ErrorKind::Unreachable && dataset.is_listed() => {
-                Ok(())
-            }
+            Err(error) if error.kind() == store::ErrorKind::Unreachable && known() => Ok(()),
             result => Ok(result?),
         }
     }

@@ -43,7 +43,7 @@ impl FileSystem {
         let identity = self.store.identity(&pool, &identity);
         let dataset = match change.left.existed {
             true => identity.dataset(&dataset),
-            false => identity.make(&dataset),
+            false => identity.remake(&dataset),
         };
         let base = Base {
             life: dataset.absent_base().life,

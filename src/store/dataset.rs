@@ -185,6 +185,11 @@ impl Dataset {
         (inner.state.bytes(), inner.state.records().count())
     }
 
+    /// It was just made here, as it was seen not to be there: that it has no records need not be asked.
+    pub(super) fn note_made(&self) {
+        lock(&self.inner).state.handle_absent(Instant::now());
+    }
+
     /// A listing of datasets lacks it: it is looked at before anything is sent to it.
     pub(super) fn note_absent(&self) {
         lock(&self.inner).state.drop_token();

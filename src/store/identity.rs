@@ -251,9 +251,16 @@ impl Identity {
         dataset
     }
 
-    /// Makes a dataset that is real to this mount at once, and to the service with its first
-    /// record.
+    /// Makes a dataset, which was just seen not to be there: it is real to this mount at once, and to
+    /// the service with its first record.
     pub fn make(self: &Arc<Self>, name: &DatasetName) -> Arc<Dataset> {
+        let dataset = self.remake(name);
+        dataset.note_made();
+        dataset
+    }
+
+    /// Makes a dataset that an earlier process made, and nothing is known of since.
+    pub fn remake(self: &Arc<Self>, name: &DatasetName) -> Arc<Dataset> {
         let dataset = self.dataset(name);
         lock(&self.inner).made.insert(name.clone(), dataset.clone());
         dataset

@@ -472,6 +472,13 @@ impl DatasetState {
         self.updates_held = Some(until);
     }
 
+    /// The dataset is not there, as a listing of datasets told at `at`.
+    pub fn handle_absent(&mut self, at: Instant) {
+        if self.listed.is_none() && !self.exists {
+            self.listed = Some(Listed { sync_count: 0, at });
+        }
+    }
+
     /// The dataset was deleted by this mount.
     pub fn handle_deleted(&mut self, at: Instant) {
         self.life += 1;

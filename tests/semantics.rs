@@ -1,6 +1,7 @@
 //! The rules of the file system, one test or more for each, named after it, on real mounts.
 
 mod attributes;
+mod between;
 mod changes;
 mod conflicts;
 mod control;

@@ -47,6 +47,8 @@ pub struct Dataset {
     identity: Arc<Identity>,
     name: DatasetName,
     inner: Mutex<Inner>,
+    /// Lets a version be kept or let go after another.
+    pub(super) keeping: tokio::sync::Mutex<()>,
     /// Ends a pause of the task that makes the exchanges.
     wake: tokio::sync::Notify,
 }
@@ -62,6 +64,7 @@ impl Dataset {
             identity,
             name,
             inner: Mutex::new(inner),
+            keeping: tokio::sync::Mutex::new(()),
             wake: tokio::sync::Notify::new(),
         })
     }
@@ -138,6 +141,11 @@ impl Dataset {
         let inner = lock(&self.inner);
         let mut keys = inner.state.records().map(|(key, _)| key);
         keys.find(|key| wanted(key)).cloned()
+    }
+
+    /// Returns whether a change of `key` is on its way, or may be.
+    pub(super) fn is_changing(&self, key: &RecordKey) -> bool {
+        lock(&self.inner).state.is_changing(key)
     }
 
     /// Returns what a change of `key` that begins now has as its base.

@@ -79,6 +79,7 @@ impl Dataset {
         if versions.is_empty() {
             return Ok(());
         }
+        let _one_at_a_time = self.keeping.lock().await;
         let now = SystemTime::now().into();
         let keep = move |journal: &Journal, place: Place<'_>| {
             versions
@@ -103,8 +104,13 @@ impl Dataset {
             tracing::debug!(%error, "kept versions are not compared");
             return Ok(parked);
         }
+        let _one_at_a_time = self.keeping.lock().await;
         let mut equal = Vec::new();
         for version in parked.iter().filter(|version| version.expires.is_none()) {
+            if self.is_changing(&version.key) {
+                // It may be what is about to be replaced.
+                continue;
+            }
             let remote = self
                 .record(&version.key)
                 .and_then(|record| record.remote.value);

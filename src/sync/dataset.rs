@@ -123,6 +123,12 @@ impl DatasetState {
         Some(self.records.get(key).map_or(0, |remote| remote.sync_count))
     }
 
+    /// Returns whether a change of `key` waits to be sent, or was and has no outcome yet.
+    pub fn is_changing(&self, key: &RecordKey) -> bool {
+        let mut changes = self.staged.iter().flat_map(|group| &group.changes);
+        changes.any(|change| change.key == *key)
+    }
+
     /// Returns the bytes of keys and values, as the service counts a dataset's size.
     pub fn bytes(&self) -> usize {
         let bytes = |(key, remote): (&RecordKey, &Remote)| {

@@ -15,6 +15,23 @@ fn slow(bed: &Bed) {
 }
 
 #[test]
+fn s07_an_old_value_written_back_while_a_new_one_is_sent_is_sent_too() {
+    let bed = Bed::new();
+    bed.change("data", &[("state", Some("off"))]);
+    let mounted = bed.mount("ttl=60s");
+    let path = bed.dataset(&mounted, "data").join("state");
+    fs::read(&path).unwrap();
+    slow(&bed);
+    std::thread::scope(|scope| {
+        let on = scope.spawn(|| rewrite(&path, "on"));
+        bed.wait_for_call("UpdateRecords");
+        fs::write(&path, "off").unwrap();
+        on.join().unwrap().unwrap();
+    });
+    assert_eq!(bed.remote("data", "state"), Some(Some("off".to_owned())));
+}
+
+#[test]
 fn s09_what_is_about_to_be_replaced_stays_kept() {
     let bed = Bed::new();
     bed.change("data", &[("k", Some("shown"))]);

@@ -16,7 +16,7 @@ use super::lookup::{Entry, FileSystem, Found, Place, check_length};
 use super::name::{Decoded, decode};
 use super::node::{NodeKind, RecordNode, Standing};
 use super::push::{Extent, lock_gate};
-use super::unsent::{Unsent, UnsentKind, begin, check_size, date, take_back, truncate};
+use super::unsent::{Unsent, UnsentKind, begin, check_size, cut_short, date, take_back, truncate};
 use crate::store::Freshness;
 use crate::sync::Shown;
 use crate::wire::names::RecordKey;
@@ -305,6 +305,7 @@ impl FileSystem {
         let new_end = offset.saturating_add(data.len());
         if let Err(error) = check_size(&unsent.text, data, offset, new_end) {
             take_back(&mut inodes, ino);
+            cut_short(&mut inodes, ino);
             return Err(error);
         }
         unsent.kind = match unsent.kind {

@@ -83,7 +83,8 @@ impl FileSystem {
             record.and_then(|record| {
                 let unsent = record.unsent.as_ref();
                 let unsent = unsent.filter(|unsent| unsent.kind != UnsentKind::Times)?;
-                if unsent.is_in_journal() {
+                let nothing = unsent.cut_short && unsent.text.is_empty();
+                if unsent.is_in_journal() || nothing {
                     return None;
                 }
                 let refused = unsent.refused.as_ref();

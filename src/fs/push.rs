@@ -180,9 +180,7 @@ impl FileSystem {
         let times = version.kind == UnsentKind::Times;
         let text: Arc<str> = match times {
             true => "".into(),
-            false => str::from_utf8(version.text)
-                .map_err(|_| Error::NotText)?
-                .into(),
+            false => version.sendable()?.into(),
         };
         let content = record.content.as_ref().and_then(Text::as_str);
         let same = sent_before && !times && content == Some(&text);

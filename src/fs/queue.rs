@@ -222,8 +222,8 @@ impl FileSystem {
         }
         let id = record.id();
         let times = unsent.kind == UnsentKind::Times;
-        if !times && std::str::from_utf8(&unsent.text).is_err() {
-            return Err(Error::NotText);
+        if !times {
+            unsent.present().sendable()?;
         }
         let content = record.content.as_ref().map(Text::as_bytes);
         let same = record.is_sent() && !times && content == Some(unsent.text.as_slice());

@@ -531,14 +531,11 @@ impl FileSystem {
     }
 }
 
-/// Returns a file's value if it is in the node; a text that is not UTF-8 cannot be sent.
+/// Returns a file's value if it is in the node and can be sent.
 fn local_value(record: &RecordNode) -> Result<Option<Text>, Error> {
     let unsent = record.unsent.as_ref();
     match unsent.filter(|unsent| unsent.kind != UnsentKind::Times) {
-        Some(unsent) => match std::str::from_utf8(&unsent.text) {
-            Ok(text) => Ok(Some(text.into())),
-            Err(_) => Err(Error::NotText),
-        },
+        Some(unsent) => Ok(Some(unsent.present().sendable()?.into())),
         None => Ok(record.content.clone()),
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Unsent {
     pub(super) modified: Timestamp,
     /// Whether the mtime was set, not only moved by writing.
     pub(super) dated: bool,
+    /// Whether a part of what was written did not fit: the rest must not be taken for the whole.
+    pub(super) cut_short: bool,
     /// Rises with each change and is never used again, so that a push knows what it did not send.
     pub(super) generation: u64,
     /// The generation that could not be sent, as its writer was told, and why.
@@ -63,6 +65,17 @@ pub(super) struct Version<'a> {
     pub(super) kind: UnsentKind,
     pub(super) modified: Timestamp,
     pub(super) generation: u64,
+    cut_short: bool,
+}
+
+impl Version<'_> {
+    /// Returns the text as it can be sent.
+    pub(super) fn sendable(&self) -> Result<&str, Error> {
+        match self.cut_short {
+            true => Err(Error::TooBig),
+            false => str::from_utf8(self.text).map_err(|_| Error::NotText),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +136,16 @@ pub(super) fn take_back(inodes: &mut Inodes, ino: Ino) {
     }
 }
 
+/// A write did not fit behind what was written before it.
+pub(super) fn cut_short(inodes: &mut Inodes, ino: Ino) {
+    let record = inodes.record_mut(ino);
+    let unsent = record.and_then(|record| record.unsent.as_mut());
+    if let Some(unsent) = unsent.filter(|unsent| unsent.kind != UnsentKind::Times) {
+        unsent.touch();
+        unsent.cut_short = true;
+    }
+}
+
 /// Cuts or extends a file in memory. `flushable` is false for a truncation by open.
 pub(super) fn truncate(
     inodes: &mut Inodes,
@@ -142,6 +165,7 @@ pub(super) fn truncate(
         UnsentKind::Times | UnsentKind::Append { .. } | UnsentKind::Edit => UnsentKind::Edit,
     };
     unsent.text.resize(size, 0);
+    unsent.cut_short = false;
     let was_flushable = unsent.flushable;
     unsent.touch();
     unsent.flushable = was_flushable || flushable;
@@ -172,6 +196,7 @@ impl Unsent {
             flushable: false,
             modified,
             dated: false,
+            cut_short: false,
             generation: 0,
             refused: None,
             attempt: None,
@@ -224,6 +249,7 @@ impl Unsent {
         self.kind = closed.kind;
         self.modified = closed.modified;
         self.dated = closed.dated;
+        self.cut_short = false;
     }
 
     /// The service has so many bytes of the text: of one that was only written at its end, the rest is
@@ -245,6 +271,7 @@ impl Unsent {
             kind: self.kind,
             modified: self.modified,
             generation: self.generation,
+            cut_short: self.cut_short,
         }
     }
 
@@ -260,6 +287,7 @@ impl Unsent {
             kind: closed.kind,
             modified: closed.modified,
             generation: queued.generation,
+            cut_short: false,
         })
     }
 

@@ -54,3 +54,38 @@ fn s09_what_is_about_to_be_replaced_stays_kept() {
     });
     assert_eq!(names(&parked), ["k@2.remote"]);
 }
+
+#[test]
+fn s13_what_did_not_fit_leaves_the_record_as_it_was() {
+    let bed = Bed::new();
+    let big = bed.directory.path().join("k");
+    fs::write(&big, "x".repeat(2_000_000)).unwrap();
+    run(bed.directory.path(), "tar cf k.tar k");
+    let writers = [
+        "cp ../../../../k k",
+        "dd bs=64k of=k < ../../../../k",
+        "cat ../../../../k | tee k",
+        "cat ../../../../k > k",
+        "cat ../../../../k >> k",
+        "cat ../../../../k > t && mv t k",
+        "tar xf ../../../../k.tar --overwrite",
+        "python3 -c \"with open('k','w') as f: f.write('x'*2000000)\"",
+    ];
+    for (number, writer) in writers.iter().enumerate() {
+        let dataset = format!("data{number}");
+        bed.change(&dataset, &[("k", Some("old"))]);
+        let mounted = bed.mount("");
+        let path = bed.dataset(&mounted, &dataset).join("k");
+        let output = shell(path.parent().unwrap(), writer);
+        assert!(!output.status.success(), "{writer}");
+        // Everything was released.
+        assert_eq!(errno(File::open(path.with_file_name("none"))), libc::ENOENT);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(
+            bed.remote(&dataset, "k"),
+            Some(Some("old".to_owned())),
+            "{writer}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old", "{writer}");
+    }
+}

@@ -26,7 +26,8 @@ pub(super) enum Evidence {
     /// It is as the patch would have it, which others may have made it too.
     Alike,
     /// It is, and bears our own date to the millisecond; or it begins with the whole text an
-    /// append made. A date alone proves nothing: `cp -p` gives the same one everywhere.
+    /// append made, unless it is that text of another date: others append the same lines. A date
+    /// alone proves nothing: `cp -p` gives the same one everywhere.
     Signed,
 }
 
@@ -36,15 +37,20 @@ pub(super) fn evidence(group: &Group, patch: &RecordPatch, remote: Option<&Remot
     };
     let appends =
         |change: &Change| change.key == patch.key && matches!(change.kind, Kind::Append(_));
+    let date = patch.device_last_modified_date;
+    let ours_by_date = date.is_some() && remote.device_date == date;
     if group.changes.iter().any(appends)
         && let (Some(theirs), Some(ours)) = (&remote.value, &patch.value)
         && theirs.as_bytes().starts_with(ours.as_bytes())
     {
-        return Evidence::Signed;
+        let anothers = theirs == ours && remote.device_date.is_some() && !ours_by_date;
+        return match anothers {
+            true => Evidence::None,
+            false => Evidence::Signed,
+        };
     }
-    let dated = patch.device_last_modified_date.is_some();
     match remote.value == patch.value {
-        true if dated && remote.device_date == patch.device_last_modified_date => Evidence::Signed,
+        true if ours_by_date => Evidence::Signed,
         true => Evidence::Alike,
         false => Evidence::None,
     }

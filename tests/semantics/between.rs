@@ -89,3 +89,31 @@ fn s13_what_did_not_fit_leaves_the_record_as_it_was() {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old", "{writer}");
     }
 }
+
+#[test]
+fn s18_a_line_that_another_wrote_too_is_not_taken_for_ours() {
+    let bed = Bed::new();
+    bed.change("data", &[("log", Some("begin\n"))]);
+    let mounts = [(); 2].map(|()| bed.mount("ttl=60s"));
+    let path = |mount: usize| bed.dataset(&mounts[mount], "data").join("log");
+    for mount in [0, 1] {
+        fs::read(path(mount)).unwrap();
+    }
+    let append = |mount: usize| {
+        let mut file = OpenOptions::new().append(true).open(path(mount)).unwrap();
+        file.write_all(b"tick\n").unwrap();
+        close(file)
+    };
+    bed.forget_calls();
+    bed.trouble("UpdateRecords", Trouble::LoseCall, 0, 1);
+    let slow = Trouble::Slow(Duration::from_millis(1500));
+    bed.trouble("ListRecords", slow, 0, 1);
+    std::thread::scope(|scope| {
+        let ours = scope.spawn(|| append(0));
+        bed.wait_for_call("ListRecords");
+        append(1).unwrap();
+        ours.join().unwrap().unwrap();
+    });
+    let all = "begin\ntick\ntick\n".to_owned();
+    assert_eq!(bed.remote("data", "log"), Some(Some(all)));
+}

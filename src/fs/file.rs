@@ -112,7 +112,11 @@ impl FileSystem {
 
     /// Waits while what the last writer was told of is dropped: it is not to go with what is
     /// written next.
-    async fn wait_until_dropped(&self, ino: Ino, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn wait_until_dropped(
+        &self,
+        ino: Ino,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let gate = {
             let inodes = self.inodes();
             let record = inodes.record(ino).filter(|record| record.writers == 0);

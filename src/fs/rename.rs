@@ -143,7 +143,11 @@ impl FileSystem {
         let source = self.known_child(parent, name, deadline).await?;
         // The kernel has just looked the new name up: one without a node was shown to be absent,
         // and looking again might show what comes meanwhile.
-        let target = self.inodes().child(parent, new_name);
+        let known = self.inodes().child(parent, new_name);
+        let target = match known {
+            Some(ino) => self.standing_child(ino, parent, new_name, deadline).await?,
+            None => None,
+        };
         let absent = dataset.absent_base();
         let new_key = match target {
             Some(ino) => record_of(&mut self.inodes(), ino)?.key.clone(),
@@ -426,6 +430,22 @@ impl FileSystem {
         match self.find(parent, name, 0, deadline).await? {
             Found::Entry(entry) => Ok(entry.attr.ino),
             Found::Nothing(_) => Err(Error::NotFound),
+        }
+    }
+
+    /// Returns the node a name leads to once what was refused of the one it led to is dropped.
+    async fn standing_child(
+        &self,
+        ino: Ino,
+        parent: Ino,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<Option<Ino>, Error> {
+        self.wait_until_dropped(ino, deadline).await?;
+        match self.known_child(parent, name, deadline).await {
+            Ok(ino) => Ok(Some(ino)),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -117,3 +117,21 @@ fn s18_a_line_that_another_wrote_too_is_not_taken_for_ours() {
     let all = "begin\ntick\ntick\n".to_owned();
     assert_eq!(bed.remote("data", "log"), Some(Some(all)));
 }
+
+#[test]
+fn s10_a_backup_takes_its_name_back_when_a_save_was_refused() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("old"))]);
+    let mounted = bed.mount("ttl=60s");
+    let path = bed.dataset(&mounted, "data").join("k");
+    let backup = path.with_file_name("k~");
+    for turn in 0..40 {
+        fs::rename(&path, &backup).unwrap();
+        let full = Trouble::Fault("LimitExceededException");
+        bed.trouble("UpdateRecords", full, 0, 1);
+        assert_eq!(errno(rewrite(&path, "new")), libc::EDQUOT);
+        let back = fs::rename(&backup, &path);
+        assert!(back.is_ok(), "{turn}: {back:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+}

@@ -42,6 +42,8 @@ struct Taken {
     is_sent: bool,
     /// Whether the value is the node's, not a newer version's.
     is_node: bool,
+    /// What was shown of it, if the value is a newer version's that nobody here has seen.
+    shown_before: Option<Base>,
     /// What may have been sent of it before.
     sent: Vec<Mark>,
     _held: Held,
@@ -418,7 +420,14 @@ impl FileSystem {
                 let id = record.id();
                 inodes.note_shown(id, base);
             }
-            _ => self.supersede(inodes, ino),
+            _ => {
+                let id = record.id();
+                if let Some(shown) = taken.shown_before {
+                    // Moving it has not shown it.
+                    inodes.note_shown(id, shown);
+                }
+                self.supersede(inodes, ino);
+            }
         }
     }
 
@@ -520,8 +529,8 @@ impl FileSystem {
             is_node = false;
             modified = newer.remote.modified;
         }
-        let base = newer_base.or(begun);
-        let base = base.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
+        let shown = inodes.base_at(ino, &id, looked_up);
+        let base = newer_base.or(begun).unwrap_or(shown);
         let value = local.or_else(|| listed.and_then(|listed| listed.remote.value));
         Ok(Taken {
             ino,
@@ -531,6 +540,7 @@ impl FileSystem {
             base,
             is_sent,
             is_node,
+            shown_before: newer_base.filter(|newer| *newer != shown).map(|_| shown),
             sent,
             _held: held,
         })

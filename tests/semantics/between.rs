@@ -135,3 +135,27 @@ fn s10_a_backup_takes_its_name_back_when_a_save_was_refused() {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
     }
 }
+
+#[test]
+fn s09_a_version_that_was_moved_unseen_is_kept_when_it_is_removed() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("shown"))]);
+    let mounted = bed.mount("ttl=60s");
+    let path = bed.dataset(&mounted, "data").join("k");
+    fs::read(&path).unwrap();
+    bed.change("data", &[("k", Some("theirs"))]);
+    // As vim saves: it tries the directory, puts the old file aside, and removes it in the end.
+    rewrite(&path.with_file_name("4913"), "").unwrap();
+    fs::remove_file(path.with_file_name("4913")).unwrap();
+    let backup = path.with_file_name("k~");
+    fs::rename(&path, &backup).unwrap();
+    rewrite(&path, "ours").unwrap();
+    assert_eq!(bed.remote("data", "k~"), Some(Some("theirs".to_owned())));
+    fs::remove_file(&backup).unwrap();
+    let parked = path.with_file_name(".cognito/parked");
+    let kept: Vec<_> = names(&parked)
+        .iter()
+        .map(|name| fs::read_to_string(parked.join(name)).unwrap())
+        .collect();
+    assert_eq!(kept, ["theirs"]);
+}

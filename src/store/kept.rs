@@ -1,16 +1,19 @@
 //! Versions of a dataset's records that are kept from being lost, on this machine's disk.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::cache::Store;
 use super::dataset::{Dataset, Freshness};
 use super::error::Error;
 use super::journal::{Journal, JournalError, NewParked, Parked, Place, Side, Whereabouts};
 use super::queue::{Settled, shown_count};
-use crate::sync::{Base, Replaced};
+use crate::sync::{Base, Remote, Replaced};
 use crate::wire::names::RecordKey;
 use crate::wire::timestamp::Timestamp;
+
+/// How long after it was signed a call may still be carried out.
+const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// What was written here and not taken.
 #[derive(Clone, Debug)]
@@ -111,9 +114,9 @@ impl Dataset {
                 // It may be what is about to be replaced.
                 continue;
             }
-            let remote = self
-                .record(&version.key)
-                .and_then(|record| record.remote.value);
+            let remote = self.record(&version.key).map(|record| record.remote);
+            let remote = remote.filter(|remote| !may_be_replaced(version, remote));
+            let remote = remote.and_then(|remote| remote.value);
             let alike = |size| size == version.size as usize;
             if let Some(remote) = remote.filter(|remote| alike(remote.as_bytes().len()))
                 && self.parked_text(version.id).await?.as_deref() == Some(remote.as_bytes())
@@ -163,6 +166,14 @@ fn discard_expired(journal: &Journal) {
     if let Err(error) = journal.discard_expired(SystemTime::now().into()) {
         tracing::debug!(%error, "kept versions whose time is over stay");
     }
+}
+
+/// Returns whether a save that was to replace this very version, and was lost, may yet be made.
+fn may_be_replaced(version: &Parked, remote: &Remote) -> bool {
+    let age = SystemTime::now().duration_since(version.at.into());
+    version.side == Side::Remote
+        && version.sync_count == remote.sync_count
+        && age.is_ok_and(|age| age < SIGNED_FOR)
 }
 
 impl Store {

@@ -159,3 +159,25 @@ fn s09_a_version_that_was_moved_unseen_is_kept_when_it_is_removed() {
         .collect();
     assert_eq!(kept, ["theirs"]);
 }
+
+#[test]
+fn s09_a_version_stays_kept_while_a_lost_save_may_still_be_carried_out() {
+    let bed = Bed::new();
+    bed.change("data", &[("k", Some("shown"))]);
+    let mounted = bed.mount("ttl=0,timeout=2s");
+    let path = bed.dataset(&mounted, "data").join("k");
+    fs::read(&path).unwrap();
+    bed.change("data", &[("k", Some("theirs"))]);
+    // The lookup shows their version to nobody; the save is lost, and carried out in the end.
+    bed.trouble("UpdateRecords", Trouble::Late(Duration::from_secs(4)), 0, 1);
+    bed.trouble("UpdateRecords", Trouble::LoseCall, 0, usize::MAX);
+    assert_eq!(errno(rewrite(&path, "ours")), libc::ETIMEDOUT);
+    let parked = path.with_file_name(".cognito/parked");
+    names(&parked);
+    let begun = Instant::now();
+    while bed.remote("data", "k") != Some(Some("ours".to_owned())) {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(names(&parked).contains(&"k@2.remote".to_owned()));
+}

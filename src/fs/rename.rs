@@ -321,6 +321,14 @@ impl FileSystem {
             .as_ref()
             .map(|removal| removal_row(dataset, removal));
         let rows = std::iter::once(whole).chain(removed).collect();
+        if source.shown_before.is_some() {
+            // Whoever removes it next need not see that either.
+            let Taken {
+                key, value, base, ..
+            } = source;
+            let kept = dataset.keep_unseen(key, value, *base, source.modified);
+            kept.await.map_err(Error::of_path)?;
+        }
         let slots = dataset.queue(rows, dropped, tie).await;
         let slots = slots.map_err(Error::of_path)?;
         let mut slots = slots.into_iter();

@@ -292,9 +292,11 @@ impl Unsent {
     }
 
     /// Returns whether its writer was told that it could not be sent, and has not changed it since.
+    /// What the journal has can be sent.
     pub(super) fn is_refused(&self) -> bool {
         let refused = self.refused.as_ref();
-        refused.is_some_and(|(generation, _)| *generation == self.generation)
+        let is_told = refused.is_some_and(|(generation, _)| *generation == self.generation);
+        is_told && !self.is_in_journal()
     }
 
     /// It was changed just now.

@@ -274,8 +274,9 @@ impl Dataset {
         }
         inner.waiters.remove(&ticket);
         let undecided = !inner.state.abandon(ticket);
+        let timed_out = || ErrorKind::TimedOut.into();
         Err(Commit {
-            error: ErrorKind::TimedOut.into(),
+            error: inner.trouble.clone().unwrap_or_else(timed_out),
             ticket: undecided.then_some(ticket),
         })
     }
@@ -519,6 +520,7 @@ impl Dataset {
         let sent = {
             let mut inner = lock(&self.inner);
             let existed = inner.state.exists();
+            inner.trouble = None;
             let sent = match answer {
                 Ok(answer) => {
                     if !existed {
@@ -530,6 +532,7 @@ impl Dataset {
                 }
                 Err(error) if error.is_unsure() => {
                     tracing::warn!(%error, "no telling whether an update was made");
+                    inner.trouble = Some(error.into());
                     inner.state.handle_lost();
                     Sent::Again
                 }

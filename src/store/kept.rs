@@ -10,6 +10,7 @@ use super::journal::{Journal, JournalError, NewParked, Parked, Place, Side, Wher
 use super::queue::{Settled, shown_count};
 use crate::sync::{Base, Remote, Replaced};
 use crate::wire::names::RecordKey;
+use crate::wire::text::Text;
 use crate::wire::timestamp::Timestamp;
 
 /// How long after it was signed a call may still be carried out.
@@ -76,6 +77,29 @@ impl Dataset {
             expires: until.filter(|_| old.seen),
         });
         self.keep(kept.collect()).await
+    }
+
+    /// Keeps a version of the service's that is moved by somebody who has not seen it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSpace`](super::ErrorKind::NoSpace) on a full disk.
+    pub async fn keep_unseen(
+        &self,
+        key: &RecordKey,
+        value: &Text,
+        base: Base,
+        modified: Timestamp,
+    ) -> Result<(), Error> {
+        let kept = NewParked {
+            key: key.clone(),
+            side: Side::Remote,
+            sync_count: shown_count(base).unwrap_or(0),
+            text: value.as_bytes().to_vec(),
+            modified,
+            reason: "renamed here by somebody who had not seen it".to_owned(),
+            expires: None,
+        };
+        self.keep(vec![kept]).await
     }
 
     async fn keep(&self, versions: Vec<NewParked>) -> Result<(), Error> {

@@ -33,6 +33,8 @@ pub(super) struct Inner {
     pub(super) deletions: Vec<oneshot::Sender<Result<(), Error>>>,
     /// Tickets whose outcome nobody will ask for.
     pub(super) forgotten: HashSet<Ticket>,
+    /// Why the last update has no answer, if it has none.
+    pub(super) trouble: Option<Error>,
 }
 
 impl Inner {

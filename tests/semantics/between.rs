@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{close, errno, names, rewrite};
 use crate::common::{Bed, Trouble, run, shell};

@@ -1,15 +1,14 @@
-//! What is done to a name while something of it is being sent, or waits to be (S7, S8).
+//! What is done to a name while something of it is being sent, or waits to be (S8).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::journal::{Journal, Writer, kill, parked};
 use super::{close, rewrite};
-use crate::common::{Bed, Trouble, run};
+use crate::common::{Trouble, run};
 
 /// An `fsync` of a directory answers for what was closed in it, whoever writes to it since.
 #[test]
@@ -192,30 +191,60 @@ fn s10_an_exchange_leaves_nothing_in_the_journal() {
     assert_eq!(parked(&dataset), []);
 }
 
-/// What goes back to the text before, while another one is being sent, is a change like any other.
+/// The backup of a version that nobody here has seen may go, the version not.
 #[test]
-fn s07_what_is_taken_back_while_it_is_sent_is_sent_again() {
-    let bed = Bed::new();
-    bed.change("data", &[("k", Some("old"))]);
-    let mounted = bed.mount("");
-    let dataset = bed.dataset(&mounted, "data");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(dataset.join("k"))
-        .unwrap();
-    let slow = Trouble::Slow(Duration::from_millis(500));
-    bed.trouble("UpdateRecords", slow, 0, 1);
-    bed.forget_calls();
-    file.write_all_at(b"new", 0).unwrap();
-    let other = file.try_clone().unwrap();
-    std::thread::scope(|scope| {
-        let closed = scope.spawn(|| close(other));
-        bed.wait_for_call("UpdateRecords");
-        file.write_all_at(b"old", 0).unwrap();
-        closed.join().unwrap().unwrap();
+fn s09_a_version_that_was_moved_unseen_is_kept_when_its_new_name_goes() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("k", Some("shown"))]);
+    let options = format!("{},ttl=60s", journal.options);
+    let mounted = journal.bed.mount(&options);
+    let dataset = journal.bed.dataset(&mounted, "data");
+    run(&dataset, "cat k");
+    journal.bed.change("data", &[("k", Some("unseen"))]);
+    // An update of something else lists it.
+    rewrite(&dataset.join("other"), "x").unwrap();
+    File::open(&dataset).unwrap().sync_all().unwrap();
+    journal.cut();
+    run(&dataset, "mv k k~; echo saved > k; rm k~");
+    journal.bed.calm();
+    File::open(&dataset).unwrap().sync_all().unwrap();
+    assert_eq!(journal.remote("k").as_deref(), Some("saved\n"));
+    assert_eq!(journal.remote("k~"), None);
+    let kept = ("k@2.remote".to_owned(), "unseen".to_owned());
+    assert_eq!(parked(&dataset), [kept]);
+}
+
+/// What was tried in vain before does not hold up the next writer either.
+#[test]
+fn s08_nothing_waits_for_a_push_that_is_tried_again_and_hangs() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("k", Some("v"))]);
+    let options = journal.options.replace("timeout=5s", "timeout=2s");
+    let mounted = journal.bed.mount(&options);
+    let dataset = journal.bed.dataset(&mounted, "data");
+    run(&dataset, "cat k");
+    journal.bed.forget_calls();
+    journal
+        .bed
+        .trouble("UpdateRecords", Trouble::Status(503), 0, 1);
+    journal.bed.trouble("UpdateRecords", Trouble::Hang, 0, 1);
+    rewrite(&dataset.join("k"), "1").unwrap();
+    let updates = || {
+        let calls = journal.bed.calls();
+        calls
+            .iter()
+            .filter(|call| **call == "UpdateRecords")
+            .count()
+    };
+    journal.wait_for("it is tried again", || updates() == 2);
+    let begun = Instant::now();
+    run(&dataset, "echo 2 > k; mv k m; echo 3 > k; cat k m");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    journal.wait_for("it is sent", || {
+        File::open(&dataset).unwrap().sync_all().is_ok()
     });
-    close(file).unwrap();
-    assert_eq!(bed.remote("data", "k").flatten().as_deref(), Some("old"));
-    assert_eq!(fs::read_to_string(dataset.join("k")).unwrap(), "old");
+    assert_eq!(journal.remote("k").as_deref(), Some("3\n"));
+    assert_eq!(journal.remote("m").as_deref(), Some("2\n"));
+    assert_eq!(parked(&dataset), []);
 }

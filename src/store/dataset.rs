@@ -274,9 +274,8 @@ impl Dataset {
         }
         inner.waiters.remove(&ticket);
         let undecided = !inner.state.abandon(ticket);
-        let timed_out = || ErrorKind::TimedOut.into();
         Err(Commit {
-            error: inner.trouble.clone().unwrap_or_else(timed_out),
+            error: inner.timed_out(),
             ticket: undecided.then_some(ticket),
         })
     }
@@ -307,8 +306,9 @@ impl Dataset {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(ErrorKind::Failed.into()),
             Err(_) => {
-                lock(&self.inner).state.cancel_deletion();
-                Err(ErrorKind::TimedOut.into())
+                let mut inner = lock(&self.inner);
+                inner.state.cancel_deletion();
+                Err(inner.timed_out())
             }
         }
     }
@@ -336,7 +336,7 @@ impl Dataset {
                     Sent::Answered => again = 0,
                     Sent::Again => {
                         again += 1;
-                        let until = Instant::now() + self.store().client().pause(again);
+                        let until = Instant::now() + self.pause(again);
                         lock(&self.inner).state.hold_updates(until);
                     }
                 },
@@ -352,7 +352,7 @@ impl Dataset {
                     Sent::Again => {
                         again += 1;
                         tokio::select! {
-                            () = tokio::time::sleep(self.store().client().pause(again)) => {}
+                            () = tokio::time::sleep(self.pause(again)) => {}
                             () = self.wake.notified() => {}
                         }
                     }
@@ -363,6 +363,13 @@ impl Dataset {
                 Step::Idle => return,
             }
         }
+    }
+
+    /// Returns how long to wait before something is tried again: whoever comes meanwhile must still
+    /// have his turn in time.
+    fn pause(&self, again: u32) -> Duration {
+        let store = self.store();
+        store.client().pause(again).min(store.options().timeout / 4)
     }
 
     fn next_step(&self) -> Step {
@@ -392,15 +399,18 @@ impl Dataset {
                 };
                 let deadline = self.store().deadline();
                 let deleted = self.store().client().call(&operation, deadline).await;
-                if deleted.as_ref().is_err_and(api::Error::is_unsure) {
+                let is_unsure = deleted.as_ref().is_err_and(api::Error::is_unsure);
+                let deleted = deleted.map_err(Error::from);
+                if is_unsure {
                     let mut inner = lock(&self.inner);
+                    inner.trouble = deleted.as_ref().err().cloned();
                     inner.deletions.retain(|waiter| !waiter.is_closed());
                     if !inner.deletions.is_empty() {
                         inner.state.want_deletion();
                         return Sent::Again;
                     }
                 }
-                match deleted.map_err(Error::from) {
+                match deleted {
                     Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                     _ => {
                         lock(&self.inner).state.handle_deleted(Instant::now());

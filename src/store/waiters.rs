@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::sync::oneshot;
 
-use super::error::Error;
+use super::error::{Error, ErrorKind};
 use crate::sync::{DatasetState, Landed, Ticket};
 
 /// A change that was not made.
@@ -33,7 +33,7 @@ pub(super) struct Inner {
     pub(super) deletions: Vec<oneshot::Sender<Result<(), Error>>>,
     /// Tickets whose outcome nobody will ask for.
     pub(super) forgotten: HashSet<Ticket>,
-    /// Why the last update has no answer, if it has none.
+    /// Why the last update or deletion has no answer, if it has none.
     pub(super) trouble: Option<Error>,
 }
 
@@ -57,6 +57,12 @@ impl Inner {
                 self.outcomes.insert(ticket, verdict);
             }
         }
+    }
+
+    /// Returns why somebody waited in vain until his deadline.
+    pub(super) fn timed_out(&self) -> Error {
+        let trouble = self.trouble.clone();
+        trouble.unwrap_or_else(|| ErrorKind::TimedOut.into())
     }
 
     pub(super) fn resolve_lists(&mut self, done: u64, result: &Result<(), Error>) {

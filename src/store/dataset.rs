@@ -4,6 +4,8 @@
 //! At most one exchange with the service is under way for a dataset. The task that makes it lives
 //! only while there is something to do.
 
+mod deletion;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,6 @@ use crate::api;
 use crate::sync::{
     Base, Change, DatasetState, Left, Listing, Remote, Replaced, Shown, Step, Ticket,
 };
-use crate::wire::datasets::DeleteDataset;
 use crate::wire::names::{DatasetName, IdentityId, RecordKey};
 use crate::wire::records::{ListRecords, RecordPatch, UpdateRecords, UpdateRecordsBody};
 use crate::wire::timestamp::Timestamp;
@@ -289,30 +290,6 @@ impl Dataset {
         self.outcome(ticket, deadline).await
     }
 
-    /// Deletes the dataset, after one more look whether it is empty.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotEmpty`] if it has records or changes under way.
-    pub async fn delete(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
-        let deleted = {
-            let mut inner = lock(&self.inner);
-            inner.state.want_deletion();
-            let (sender, receiver) = oneshot::channel();
-            inner.deletions.push(sender);
-            self.start(&mut inner);
-            receiver
-        };
-        match tokio::time::timeout_at(deadline.into(), deleted).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
-            Err(_) => {
-                let mut inner = lock(&self.inner);
-                inner.state.cancel_deletion();
-                Err(inner.timed_out())
-            }
-        }
-    }
-
     fn start(self: &Arc<Self>, inner: &mut Inner) {
         if inner.running {
             self.wake.notify_one();
@@ -385,47 +362,6 @@ impl Dataset {
             Step::Update { .. } | Step::Delete | Step::RefuseDeletion | Step::Wait { .. } => {}
         }
         step
-    }
-
-    /// Deletes the dataset, which was just listed empty. Nothing else is under way for it. Whether
-    /// it was deleted is looked up when no answer tells: somebody may have made it again.
-    async fn make_deletion(&self) -> Sent {
-        let deleted = match self.exists() {
-            true => {
-                let operation = DeleteDataset {
-                    pool: self.identity.pool().clone(),
-                    identity: self.identity.id().clone(),
-                    dataset: self.name.clone(),
-                };
-                let deadline = self.store().deadline();
-                let deleted = self.store().client().call(&operation, deadline).await;
-                let is_unsure = deleted.as_ref().is_err_and(api::Error::is_unsure);
-                let deleted = deleted.map_err(Error::from);
-                if is_unsure {
-                    let mut inner = lock(&self.inner);
-                    inner.trouble = deleted.as_ref().err().cloned();
-                    inner.deletions.retain(|waiter| !waiter.is_closed());
-                    if !inner.deletions.is_empty() {
-                        inner.state.want_deletion();
-                        return Sent::Again;
-                    }
-                }
-                match deleted {
-                    Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-                    _ => {
-                        lock(&self.inner).state.handle_deleted(Instant::now());
-                        Ok(())
-                    }
-                }
-            }
-            false => Ok(()),
-        };
-        if deleted.is_ok() {
-            self.identity.note_deleted(&self.name);
-            self.note_life();
-        }
-        lock(&self.inner).resolve_deletions(&deleted);
-        Sent::Answered
     }
 
     /// Bases outlive this object, so the life they belong to must as well.

@@ -1,0 +1,79 @@
+//! Deleting a dataset: only one that was just listed and is empty.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::super::cache::lock;
+use super::super::error::{Error, ErrorKind};
+use super::{Dataset, Sent};
+use crate::api;
+use crate::wire::datasets::DeleteDataset;
+
+impl Dataset {
+    /// Deletes the dataset, after one more look whether it is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotEmpty`] if it has records or changes under way.
+    pub async fn delete(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
+        let deleted = {
+            let mut inner = lock(&self.inner);
+            inner.state.want_deletion();
+            let (sender, receiver) = oneshot::channel();
+            inner.deletions.push(sender);
+            self.start(&mut inner);
+            receiver
+        };
+        match tokio::time::timeout_at(deadline.into(), deleted).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
+            Err(_) => {
+                let mut inner = lock(&self.inner);
+                inner.state.cancel_deletion();
+                Err(inner.timed_out())
+            }
+        }
+    }
+
+    /// Deletes the dataset, which was just listed empty. Nothing else is under way for it. Whether
+    /// it was deleted is looked up when no answer tells: somebody may have made it again.
+    pub(super) async fn make_deletion(&self) -> Sent {
+        let deleted = match self.exists() {
+            true => {
+                let operation = DeleteDataset {
+                    pool: self.identity.pool().clone(),
+                    identity: self.identity.id().clone(),
+                    dataset: self.name.clone(),
+                };
+                let deadline = self.store().deadline();
+                let deleted = self.store().client().call(&operation, deadline).await;
+                let is_unsure = deleted.as_ref().is_err_and(api::Error::is_unsure);
+                let deleted = deleted.map_err(Error::from);
+                if is_unsure {
+                    let mut inner = lock(&self.inner);
+                    inner.trouble = deleted.as_ref().err().cloned();
+                    inner.deletions.retain(|waiter| !waiter.is_closed());
+                    if !inner.deletions.is_empty() {
+                        inner.state.want_deletion();
+                        return Sent::Again;
+                    }
+                }
+                match deleted {
+                    Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                    _ => {
+                        lock(&self.inner).state.handle_deleted(Instant::now());
+                        Ok(())
+                    }
+                }
+            }
+            false => Ok(()),
+        };
+        if deleted.is_ok() {
+            self.identity.note_deleted(&self.name);
+            self.note_life();
+        }
+        lock(&self.inner).resolve_deletions(&deleted);
+        Sent::Answered
+    }
+}

@@ -63,9 +63,16 @@ impl Loose {
             modified: self.modified,
         };
         if self.hides() {
-            add(&mut self.sent, Mark::new(None, self.modified));
+            self.sent = self.marks();
         }
         change
+    }
+
+    /// Returns the marks of what may have been sent, or is sent in a moment, of a removal.
+    fn marks(&self) -> Vec<Mark> {
+        let mut marks = self.sent.clone();
+        add(&mut marks, Mark::new(None, self.modified));
+        marks
     }
 
     pub(super) fn hides(&self) -> bool {
@@ -102,7 +109,7 @@ impl FileSystem {
         let inodes = self.inodes();
         let removal = inodes.loose.get(&record_id(dataset, key));
         let removal = removal.filter(|removal| removal.hides());
-        removal.map(|removal| (removal.base, removal.sent.clone()))
+        removal.map(|removal| (removal.base, removal.marks()))
     }
 
     /// Returns whether the journal has something of a file.
@@ -145,16 +152,20 @@ impl FileSystem {
         };
         let one_note = lock_gate(&ledger, deadline).await?;
         let gate = self.gate_of(ino);
-        let next = self.next_note(ino, extent).inspect_err(|error| {
-            if let Some(gate) = &gate {
-                self.note_refused(ino, gate, None, error);
-            }
-        })?;
+        // What is not being sent yet waits until its successor is noted.
+        let no_push = gate.clone().and_then(|gate| gate.try_lock_owned().ok());
+        let next = self
+            .next_note(ino, extent, no_push.is_none())
+            .inspect_err(|error| {
+                if let Some(gate) = &gate {
+                    self.note_refused(ino, gate, None, error);
+                }
+            })?;
         let note = match next {
             Next::Nothing => return Ok(()),
             Next::Push => {
                 // Whoever has the gate may wait for the ledger.
-                drop(one_note);
+                drop((one_note, no_push));
                 return self.push(ino, extent, deadline).await;
             }
             Next::Note(note) => *note,
@@ -204,7 +215,8 @@ impl FileSystem {
         Ok(())
     }
 
-    fn next_note(&self, ino: Ino, extent: Extent) -> Result<Next, Error> {
+    /// Returns what is to be noted of a file; `is_sent` says that it may be sent meanwhile.
+    fn next_note(&self, ino: Ino, extent: Extent, is_sent: bool) -> Result<Next, Error> {
         let mut inodes = self.inodes();
         let standing = inodes.standing(ino);
         let record = record_of(&mut inodes, ino)?;
@@ -236,9 +248,10 @@ impl FileSystem {
         if standing == Standing::Superseded || other {
             return Ok(Next::Push);
         }
-        // The removal that this takes the place of may have been sent since.
+        // The removal that this takes the place of may have been sent since, or is in a moment.
         let removal = inodes.loose.get(&id).filter(|removal| removal.hides());
-        let sent = removal.map_or_else(Vec::new, |removal| removal.sent.clone());
+        let sent = removal.map_or_else(Vec::new, Loose::marks);
+        let sent = unsent.marks(is_sent);
         let record = record_of(&mut inodes, ino)?;
         let Some(unsent) = &mut record.unsent else {
             return Ok(Next::Nothing);
@@ -261,7 +274,7 @@ impl FileSystem {
             // Its base is still what the earlier process knew.
             left: unsent.left.unwrap_or(left),
             modified: unsent.modified,
-            sent: unsent.sent.clone(),
+            sent,
         };
         Ok(Next::Note(Box::new(Note {
             gate: record.gate.clone(),

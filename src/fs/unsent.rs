@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::error::Error;
 use super::file::record_of;
 use super::inode::{Ino, Inodes};
-use super::push::Sent;
+use super::push::{Sent, add};
 use crate::store::Slot;
 use crate::sync::{Base, Left, Mark, Ticket};
 use crate::wire::names::MAX_VALUE_CHARS;
@@ -263,7 +263,19 @@ impl Unsent {
         })
     }
 
-    /// Returns whether its writer was told that it could not be sent, and has not changed it since.
+    /// Returns the marks of what may have been sent, with that of what the journal has if it `is_sent`
+    /// now or in a moment.
+    pub(super) fn marks(&self, is_sent: bool) -> Vec<Mark> {
+        let mut marks = self.sent.clone();
+        let text = self.journaled().filter(|_| is_sent);
+        if let Some(text) = text.filter(|text| text.kind != UnsentKind::Times) {
+            add(&mut marks, Mark::new(Some(text.text), text.modified));
+        }
+        marks
+    }
+
+    /// Returns whether its writer was told that it could not be sent, and has not changed it since. What
+    /// the journal has is tried again.
     pub(super) fn is_refused(&self) -> bool {
         let refused = self.refused.as_ref();
         refused.is_some_and(|(generation, _)| *generation == self.generation)

@@ -80,6 +80,98 @@ fn sync_all(dataset: &Path) -> std::io::Result<()> {
     File::open(dataset)?.sync_all()
 }
 
+#[test]
+fn s08_what_is_removed_while_its_sending_begins_stays_removed() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("k", Some("old"))]);
+    let (_mounted, dataset) = journal.mount();
+    run(&dataset, "cat *");
+    let new = dataset.join("new");
+    meanwhile(
+        &journal,
+        || rewrite(&new, "new").unwrap(),
+        || fs::remove_file(&new).unwrap(),
+    );
+    sync(&dataset);
+    assert_eq!(journal.remote("new"), None);
+    meanwhile(
+        &journal,
+        || rewrite(&new, "new").unwrap(),
+        || fs::rename(&new, dataset.join("other")).unwrap(),
+    );
+    sync(&dataset);
+    assert_eq!(journal.remote("new"), None);
+    assert_eq!(journal.remote("other").as_deref(), Some("new"));
+    assert_eq!(parked(&dataset), []);
+    assert_eq!(names(&dataset), ["k", "other"]);
+}
+
+#[test]
+fn s09_what_was_sent_from_here_is_no_version_of_somebody_else() {
+    for options in ["conflict=auto", "conflict=strict"] {
+        let mut journal = Journal::new();
+        journal.options += &format!(",{options}");
+        let all = ["k", "l", "m"].map(|key| (key, Some("old")));
+        journal.bed.change("data", &all);
+        let (mounted, dataset) = journal.mount();
+        run(&dataset, "cat *");
+        let [k, l, m] = ["k", "l", "m"].map(|name| dataset.join(name));
+        meanwhile(
+            &journal,
+            || rewrite(&k, "new").unwrap(),
+            || fs::remove_file(&k).unwrap(),
+        );
+        sync(&dataset);
+        assert_eq!(parked(&dataset), [], "{options}");
+        assert_eq!(journal.remote("k"), None, "{options} {}", mounted.log());
+        meanwhile(
+            &journal,
+            || rewrite(&l, "new").unwrap(),
+            || fs::rename(&l, &m).unwrap(),
+        );
+        sync(&dataset);
+        assert_eq!(parked(&dataset), [], "{options}");
+        assert_eq!(journal.remote("l"), None, "{options} {}", mounted.log());
+        assert_eq!(journal.remote("m").as_deref(), Some("new"));
+    }
+}
+
+#[test]
+fn s08_what_is_closed_while_the_text_before_is_sent_survives_a_kill() {
+    let journal = Journal::new();
+    journal
+        .bed
+        .change("data", &[("k", Some("old")), ("log", Some("1\n"))]);
+    let (mut mounted, _) = journal.mount();
+    for round in 0..3 {
+        let dataset = journal.bed.dataset(&mounted, "data");
+        run(&dataset, "cat *");
+        let k = dataset.join("k");
+        meanwhile(
+            &journal,
+            || match round {
+                0 => rewrite(&k, "one").unwrap(),
+                1 => drop(run(&dataset, "echo 2 >> log")),
+                _ => fs::remove_file(&k).unwrap(),
+            },
+            || {
+                match round {
+                    0 => rewrite(&k, "two").unwrap(),
+                    1 => drop(run(&dataset, "echo 3 >> log")),
+                    _ => rewrite(&k, "three").unwrap(),
+                }
+                journal.cut();
+            },
+        );
+        kill(&mut mounted);
+        journal.bed.calm();
+        (mounted, _) = journal.mount();
+        let dataset = journal.bed.dataset(&mounted, "data");
+        sync(&dataset);
+        assert_eq!(parked(&dataset), [], "{round}");
+    }
+}
+
 /// What is to be sent before it decides whether there is something to remove.
 #[test]
 fn s08_a_removal_is_not_taken_for_made_while_the_file_waits_to_be_sent() {

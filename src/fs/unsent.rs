@@ -278,7 +278,8 @@ impl Unsent {
     /// the journal has is tried again.
     pub(super) fn is_refused(&self) -> bool {
         let refused = self.refused.as_ref();
-        refused.is_some_and(|(generation, _)| *generation == self.generation)
+        let refused = refused.is_some_and(|(generation, _)| *generation == self.generation);
+        refused && !self.is_in_journal()
     }
 
     /// It was changed just now.

@@ -194,3 +194,37 @@ fn s08_a_removal_is_not_taken_for_made_while_the_file_waits_to_be_sent() {
     assert_eq!(journal.remote("new"), None);
     assert_eq!(names(&dataset), ["k"]);
 }
+
+/// The first attempt was in vain, and the second has no answer either.
+#[test]
+fn s08_nothing_waits_for_a_push_that_hangs_again() {
+    let mut journal = Journal::new();
+    journal.options = journal.options.replace("timeout=5s", "timeout=2s");
+    let old = ["k", "log", "gone"].map(|key| (key, Some("old")));
+    journal.bed.change("data", &old);
+    let (mounted, dataset) = journal.mount();
+    run(&dataset, "cat *");
+    journal.bed.forget_calls();
+    journal
+        .bed
+        .trouble("UpdateRecords", Trouble::Hang, 0, 100_000);
+    run(&dataset, "for k in *; do echo 1 > $k; done");
+    let updates = || {
+        let calls = journal.bed.calls();
+        calls
+            .iter()
+            .filter(|call| **call == "UpdateRecords")
+            .count()
+    };
+    journal.wait_for("it is tried again", || updates() > 1);
+    let begun = Instant::now();
+    run(&dataset, "echo 2 > k; echo 2 >> log; rm gone; touch log");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?} {}", mounted.log());
+    journal.bed.calm();
+    journal.wait_for("it is sent", || sync_all(&dataset).is_ok());
+    assert_eq!(journal.remote("log").as_deref(), Some("1\n2\n"));
+    assert_eq!(journal.remote("k").as_deref(), Some("2\n"));
+    assert_eq!(journal.remote("gone"), None);
+    assert_eq!(parked(&dataset), []);
+}

@@ -142,7 +142,8 @@ pub(super) fn truncate(
         UnsentKind::Times | UnsentKind::Append { .. } | UnsentKind::Edit => UnsentKind::Edit,
     };
     unsent.text.resize(size, 0);
-    let was_flushable = unsent.flushable;
+    // What the journal has is sent as it is.
+    let was_flushable = unsent.flushable && !unsent.is_in_journal();
     unsent.touch();
     unsent.flushable = was_flushable || flushable;
     Ok(())

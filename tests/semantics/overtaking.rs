@@ -228,3 +228,27 @@ fn s08_nothing_waits_for_a_push_that_hangs_again() {
     assert_eq!(journal.remote("gone"), None);
     assert_eq!(parked(&dataset), []);
 }
+
+/// `program > file` empties the file, and the shell closes a copy of its descriptor: that is not
+/// what takes the place of a text that was closed.
+#[test]
+fn s07_a_truncation_alone_does_not_take_the_place_of_what_was_closed() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("k", Some("old"))]);
+    let (mut mounted, dataset) = journal.mount();
+    run(&dataset, "cat *");
+    journal.cut();
+    rewrite(&dataset.join("k"), "closed").unwrap();
+    let script = "import os, time; f = os.open('k', os.O_WRONLY | os.O_TRUNC); \
+        os.close(os.dup(f)); print(flush=True); time.sleep(1000)";
+    let mut python = Command::new("python3");
+    let python = python.args(["-c", script]).current_dir(&dataset);
+    let mut python = SlowDisk(python.stdout(Stdio::piped()).spawn().unwrap());
+    python.hear();
+    kill(&mut mounted);
+    drop(python);
+    journal.bed.calm();
+    let (_mounted, dataset) = journal.mount();
+    sync(&dataset);
+    assert_eq!(journal.remote("k").as_deref(), Some("closed"));
+}

@@ -101,6 +101,10 @@ impl FileSystem {
                 Ok(landed) => {
                     let settled = self.land(ino, &push, landed);
                     self.settle_queued(&push.dataset, settled).await;
+                    if extent == Extent::Queued && push.attempt.is_none() {
+                        // What was closed meanwhile is sent with what else was.
+                        return Ok(());
+                    }
                 }
                 // The attempt before this one was not made after all.
                 Err(Commit { ticket: None, .. }) if push.attempt.is_some() => {
@@ -228,6 +232,9 @@ impl FileSystem {
             modified,
         };
         let tie = unsent.queued.as_ref().and_then(|queued| queued.slot.tie);
+        if let Some(queued) = unsent.queued.as_mut().filter(|_| attempt.is_none()) {
+            queued.is_taken = true;
+        }
         if let Some(mark) = sent.mark {
             add(&mut unsent.sent, mark);
         }
@@ -350,7 +357,7 @@ impl FileSystem {
             unsent.sent.clear();
             unsent.left = None;
             match unsent.queued.take() {
-                Some(queued) if queued.generation > push.sent.generation => {
+                Some(mut queued) if queued.generation > push.sent.generation => {
                     is_queued = true;
                     settled.rebased = as_sent.then_some(Rebased {
                         id: queued.slot.id,
@@ -366,6 +373,7 @@ impl FileSystem {
             }
         }
         if !is_queued {
+                    queued.slot.place = queued.since;
             inodes.take_queued(&id, ino);
         }
         // A removal that was to come before this is over.

@@ -15,7 +15,7 @@ use super::lookup::FileSystem;
 use super::name::encode;
 use super::node::{Gate, Standing};
 use super::push::{Extent, add, lock_gate};
-use super::unsent::{Closed, InJournal, UnsentKind};
+use super::unsent::{Closed, UnsentKind};
 use crate::store::{Commit, Dataset, NewQueued, QueuedKind, Settled, Slot, Tie, shown_count};
 use crate::sync::{Base, Change, Kind, Left, Mark, Ticket, Unseen};
 use crate::wire::names::RecordKey;
@@ -190,14 +190,7 @@ impl FileSystem {
             inodes.loose.remove(&note.id);
             let record = inodes.record_mut(ino);
             let unsent = record.and_then(|record| record.unsent.as_mut());
-            let noted = unsent.map(|unsent| {
-                let changed_since = unsent.generation != note.generation;
-                unsent.queued = Some(InJournal {
-                    slot,
-                    generation: note.generation,
-                    closed: changed_since.then(|| Box::new(note.closed)),
-                });
-            });
+            let noted = unsent.map(|unsent| unsent.note(slot, note.generation, note.closed));
             if noted.is_some() {
                 inodes.queue.insert(note.id, ino);
             }

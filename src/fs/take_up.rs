@@ -95,11 +95,7 @@ impl FileSystem {
         unsent.generation = next_generation();
         unsent.left = Some(change.left);
         unsent.sent = sent;
-        unsent.queued = Some(InJournal {
-            slot,
-            generation: unsent.generation,
-            closed: None,
-        });
+        unsent.queued = Some(InJournal::new(slot, unsent.generation));
         record.unsent = Some(unsent);
         let ino = inodes.insert(parent, &name, NodeKind::Record(Box::new(record)));
         inodes.note_unsent(ino);

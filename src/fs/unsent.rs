@@ -42,8 +42,13 @@ pub(super) struct Unsent {
 /// What the journal has of a file.
 #[derive(Clone, Debug)]
 pub(super) struct InJournal {
+    /// Its place is that of the first text that the service does not have.
     pub(super) slot: Slot,
     pub(super) generation: u64,
+    /// Its place once the service has what is being sent.
+    pub(super) since: i64,
+    /// Whether it is being sent, or was in vain.
+    pub(super) is_taken: bool,
     /// The file as the journal has it, once it was changed since.
     pub(super) closed: Option<Box<Closed>>,
 }
@@ -164,6 +169,27 @@ pub(super) fn next_generation() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
+impl InJournal {
+    pub(super) fn new(slot: Slot, generation: u64) -> Self {
+        Self {
+            slot,
+            generation,
+            since: slot.place,
+            is_taken: false,
+            closed: None,
+        }
+    }
+
+    /// Returns what the journal has once it has another text in the place of this one.
+    fn followed_by(&self, slot: Slot, generation: u64) -> Self {
+        let place = self.slot.place;
+        Self {
+            since: if self.is_taken { slot.id } else { self.since },
+            ..Self::new(Slot { place, ..slot }, generation)
+        }
+    }
+}
+
 impl Unsent {
     pub(super) fn new(kind: UnsentKind, base: Base, modified: Timestamp) -> Self {
         Self {
@@ -186,6 +212,18 @@ impl Unsent {
     pub(super) fn is_in_journal(&self) -> bool {
         let queued = self.queued.as_ref();
         queued.is_some_and(|queued| queued.generation == self.generation)
+    }
+
+    /// The journal has a state of it, which it may not be in any more.
+    pub(super) fn note(&mut self, slot: Slot, generation: u64, closed: Closed) {
+        let place = slot.id;
+        let mut queued = match &self.queued {
+            Some(before) => before.followed_by(slot, generation),
+            // All before it was taken.
+            None => InJournal::new(Slot { place, ..slot }, generation),
+        };
+        queued.closed = (self.generation != generation).then(|| Box::new(closed));
+        self.queued = Some(queued);
     }
 
     /// Keeps the state that the journal has, as the file is about to be changed.

@@ -172,6 +172,50 @@ fn s08_what_is_closed_while_the_text_before_is_sent_survives_a_kill() {
     }
 }
 
+#[test]
+fn s08_one_who_always_writes_holds_up_nobody() {
+    let journal = Journal::new();
+    journal
+        .bed
+        .change("data", &[("log", Some("")), ("gone", Some("v"))]);
+    let (mounted, dataset) = journal.mount();
+    run(&dataset, "cat *");
+    let slow = Trouble::Slow(Duration::from_millis(100));
+    journal.bed.trouble("UpdateRecords", slow, 0, 100_000);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut line = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                line += 1;
+                let log = OpenOptions::new().append(true).open(dataset.join("log"));
+                let mut log = log.unwrap();
+                writeln!(log, "{line}").unwrap();
+                close(log).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        std::thread::sleep(Duration::from_secs(3));
+        let begun = Instant::now();
+        let other = dataset.with_file_name("other");
+        fs::create_dir(&other).unwrap();
+        rewrite(&other.join("k"), "v").unwrap();
+        fs::remove_file(dataset.join("gone")).unwrap();
+        let is_sent = || {
+            let set = journal.bed.remote("other", "k").flatten();
+            set.is_some() && journal.remote("gone").is_none()
+        };
+        while begun.elapsed() < Duration::from_secs(15) && !is_sent() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let is_sent = is_sent();
+        let synced = sync_all(&dataset);
+        is_over.store(true, Ordering::Relaxed);
+        assert!(is_sent, "{}", mounted.log());
+        synced.unwrap();
+    });
+}
+
 /// What is to be sent before it decides whether there is something to remove.
 #[test]
 fn s08_a_removal_is_not_taken_for_made_while_the_file_waits_to_be_sent() {

@@ -350,6 +350,22 @@ impl Inodes {
 
     /// Returns what a change of this record has as its base: the version whose bytes were last
     /// served under its name, else the one that was looked up.
+    /// Returns whether a change that has no file lies in a directory. The kernel may have forgotten the
+    /// one that it was made in, and got another.
+    pub(super) fn is_loose_below(&self, loose: &Loose, directory: Ino) -> bool {
+        let identity = loose.dataset.identity();
+        match self.nodes.get(&directory).map(|node| &node.kind) {
+            Some(NodeKind::Region) => true,
+            Some(NodeKind::Pool(pool)) => identity.pool() == pool,
+            Some(NodeKind::Identity(of)) => identity.id() == of.id(),
+            Some(NodeKind::Dataset(of)) => {
+                let of = &of.dataset;
+                identity.id() == of.identity().id() && loose.dataset.name() == of.name()
+            }
+            _ => false,
+        }
+    }
+
     fn base_of(&mut self, record: &RecordId, looked_up: Base) -> Base {
         self.shown.get(record).copied().unwrap_or(looked_up)
     }

@@ -239,6 +239,27 @@ fn s08_a_removal_is_not_taken_for_made_while_the_file_waits_to_be_sent() {
     assert_eq!(names(&dataset), ["k"]);
 }
 
+/// The kernel forgets a directory, and what was removed in it waits still.
+#[test]
+fn s08_sync_waits_for_a_removal_in_a_directory_that_was_forgotten() {
+    let journal = Journal::new();
+    journal
+        .bed
+        .change("data", &[("k", Some("v")), ("l", Some("v"))]);
+    let (_mounted, dataset) = journal.mount();
+    run(&dataset, "cat *");
+    let slow = Trouble::Slow(Duration::from_millis(1500));
+    journal.bed.trouble("UpdateRecords", slow, 0, 1);
+    fs::remove_file(dataset.join("k")).unwrap();
+    if let Err(error) = fs::write("/proc/sys/vm/drop_caches", "2") {
+        eprintln!("SKIPPED: the kernel cannot be made to forget: {error}");
+        return;
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    sync(&dataset);
+    assert_eq!(journal.remote("k"), None);
+}
+
 /// The first attempt was in vain, and the second has no answer either.
 #[test]
 fn s08_nothing_waits_for_a_push_that_hangs_again() {

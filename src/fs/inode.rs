@@ -128,11 +128,13 @@ impl Inodes {
         }
     }
 
-    /// Returns the removals that were noted behind a place in the journal.
-    pub(super) fn removals_behind(&self, place: i64) -> Vec<RecordId> {
+    /// Returns the removals that were noted behind a place in the journal, with the ids of their rows.
+    pub(super) fn removals_behind(&self, place: i64) -> Vec<(RecordId, i64)> {
         let behind = |loose: &Loose| loose.hides() && loose.slot.place > place;
         let behind = self.loose.iter().filter(|(_, loose)| behind(loose));
-        behind.map(|(id, _)| id.clone()).collect()
+        behind
+            .map(|(id, loose)| (id.clone(), loose.slot.id))
+            .collect()
     }
 
     /// Takes a change without a file out, if it is still the one with that id.
@@ -348,8 +350,6 @@ impl Inodes {
         at == directory || directory == ROOT
     }
 
-    /// Returns what a change of this record has as its base: the version whose bytes were last
-    /// served under its name, else the one that was looked up.
     /// Returns whether a change that has no file lies in a directory. The kernel may have forgotten the
     /// one that it was made in, and got another.
     pub(super) fn is_loose_below(&self, loose: &Loose, directory: Ino) -> bool {
@@ -366,6 +366,8 @@ impl Inodes {
         }
     }
 
+    /// Returns what a change of this record has as its base: the version whose bytes were last
+    /// served under its name, else the one that was looked up.
     fn base_of(&mut self, record: &RecordId, looked_up: Base) -> Base {
         self.shown.get(record).copied().unwrap_or(looked_up)
     }

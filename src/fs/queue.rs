@@ -244,7 +244,6 @@ impl FileSystem {
         // The removal that this takes the place of may have been sent since, or is in a moment.
         let removal = inodes.loose.get(&id).filter(|removal| removal.hides());
         let sent = removal.map_or_else(Vec::new, Loose::marks);
-        let sent = unsent.marks(is_sent);
         let record = record_of(&mut inodes, ino)?;
         let Some(unsent) = &mut record.unsent else {
             return Ok(Next::Nothing);
@@ -252,6 +251,7 @@ impl FileSystem {
         for mark in sent {
             add(&mut unsent.sent, mark);
         }
+        let sent = unsent.marks(is_sent);
         let closed = unsent.closed();
         let left = record.dataset.left(&record.key, unsent.base);
         let change = NewQueued {
@@ -382,7 +382,12 @@ impl FileSystem {
             }
         };
         match &result {
-            Err(error) => self.reveal(id, slot.id, error),
+            Err(error) => {
+                let shown = self.reveal(&mut self.inodes(), id, slot.id);
+                if let Some(path) = shown {
+                    self.note_untold("unlink", path, error);
+                }
+            }
             Ok(base) => self.land_loose(id, slot.id, *base),
         }
         let settled = Settled {
@@ -417,41 +422,15 @@ impl FileSystem {
         }
     }
 
-    /// Gives a removal up because something noted before it was refused: what both were to move
-    /// must not be lost twice.
-    pub(super) async fn hold_back(&self, id: &RecordId, why: &Error) {
-        let held = self
-            .inodes()
-            .loose
-            .get(id)
-            .map(|loose| (loose.dataset.clone(), loose.slot.id));
-        let Some((dataset, slot)) = held else {
-            return;
-        };
-        self.reveal(id, slot, why);
-        let settled = Settled {
-            ids: vec![slot],
-            ..Settled::default()
-        };
-        self.settle_queued(&dataset, settled).await;
-    }
-
-    /// Shows a record again whose removal is given up.
-    fn reveal(&self, id: &RecordId, slot: i64, why: &Error) {
-        let mut inodes = self.inodes();
-        let Some(loose) = inodes.take_loose(id, slot) else {
-            return;
-        };
+    /// Shows a record again whose removal is given up. Returns its path.
+    pub(super) fn reveal(&self, inodes: &mut Inodes, id: &RecordId, slot: i64) -> Option<String> {
+        let loose = inodes.take_loose(id, slot)?;
         let name = encode(&loose.key);
-        if let Some(directory) = loose.directory {
-            self.invalidate(directory, &name);
-        }
-        let path = match loose.directory {
-            Some(directory) => format!("{}/{name}", inodes.path(directory)),
-            None => name,
+        let Some(directory) = loose.directory else {
+            return Some(name);
         };
-        drop(inodes);
-        self.note_untold("unlink", path, why);
+        self.invalidate(directory, &name);
+        Some(format!("{}/{name}", inodes.path(directory)))
     }
 
     /// Takes note of the failure of what was promised and could not be done.

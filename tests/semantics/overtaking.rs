@@ -294,6 +294,49 @@ fn s08_nothing_waits_for_a_push_that_hangs_again() {
     assert_eq!(parked(&dataset), []);
 }
 
+/// A text is closed while the one before is refused.
+#[test]
+fn s08_what_is_closed_behind_a_refused_text_does_not_stay_in_the_journal() {
+    let mut journal = Journal::new();
+    journal.options += ",conflict=strict";
+    journal.bed.change("data", &[("k", Some("old"))]);
+    let (mounted, dataset) = journal.mount();
+    run(&dataset, "cat *");
+    journal.bed.change("data", &[("k", Some("theirs"))]);
+    let mut slow = SlowDisk::new(&journal);
+    journal.bed.forget_calls();
+    let late = Trouble::Slow(Duration::from_secs(1));
+    journal.bed.trouble("ListRecords", late, 0, 1);
+    let k = dataset.join("k");
+    let file = OpenOptions::new().write(true).truncate(true).open(&k);
+    let mut file = file.unwrap();
+    rewrite(&k, "one").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    journal.bed.wait_for_call("ListRecords");
+    file.write_all(b"two").unwrap();
+    slow.begin();
+    std::thread::scope(|scope| {
+        let closed = scope.spawn(|| close(file));
+        std::thread::sleep(Duration::from_millis(1500));
+        drop(slow);
+        closed.join().unwrap().unwrap();
+    });
+    journal.wait_for("both are refused", || parked(&dataset).len() == 2);
+    sync(&dataset);
+    assert_eq!(rows(&journal), 0, "{}", mounted.log());
+    assert_eq!(journal.remote("k").as_deref(), Some("theirs"));
+}
+
+/// Returns how many changes the journal has.
+fn rows(journal: &Journal) -> usize {
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+        print(c.execute('SELECT count(*) FROM changes').fetchone()[0])";
+    let mut python = Command::new("python3");
+    let counted = python.args(["-c", script]).arg(database(journal)).output();
+    let counted = String::from_utf8(counted.unwrap().stdout).unwrap();
+    counted.trim().parse().unwrap()
+}
+
 /// `program > file` empties the file, and the shell closes a copy of its descriptor: that is not
 /// what takes the place of a text that was closed.
 #[test]

@@ -360,3 +360,25 @@ fn s07_a_truncation_alone_does_not_take_the_place_of_what_was_closed() {
     sync(&dataset);
     assert_eq!(journal.remote("k").as_deref(), Some("closed"));
 }
+
+/// A date that was set, though nobody heard the answer.
+#[test]
+fn s08_a_date_that_an_earlier_process_set_is_no_failure() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("k", Some("v"))]);
+    let (mut mounted, dataset) = journal.mount();
+    run(&dataset, "cat k");
+    journal.bed.forget_calls();
+    let trickle = Trouble::Trickle(Duration::from_millis(200));
+    journal.bed.trouble("UpdateRecords", trickle, 0, 100);
+    run(&dataset, "touch -d @1000000000 k");
+    journal.bed.wait_for_call("UpdateRecords");
+    std::thread::sleep(Duration::from_millis(200));
+    kill(&mut mounted);
+    journal.bed.calm();
+    let (mounted, dataset) = journal.mount();
+    sync(&dataset);
+    let failures = fs::read_to_string(mounted.path.join(".cognito/errors.log"));
+    assert_eq!(failures.unwrap(), "");
+    assert_eq!(rows(&journal), 0);
+}

@@ -382,3 +382,43 @@ fn s08_a_date_that_an_earlier_process_set_is_no_failure() {
     assert_eq!(failures.unwrap(), "");
     assert_eq!(rows(&journal), 0);
 }
+
+/// Who the user of a pool is can change; the journal is the source's.
+#[test]
+fn s08_what_one_guest_left_is_neither_shown_to_another_nor_sent() {
+    let journal = Journal::new();
+    let options = format!("{},identity=guest", journal.options);
+    let source = format!("cognito://us-east-1/{}", journal.bed.pool);
+    let mount = || Mounted::new(&journal.bed, &source, &options);
+    let mut mounted = mount();
+    fs::create_dir(mounted.path.join("data")).unwrap();
+    journal.cut();
+    rewrite(&mounted.path.join("data/k"), "mine").unwrap();
+    kill(&mut mounted);
+    let guest = guest(&journal);
+    fs::rename(&guest, guest.with_extension("old")).unwrap();
+    journal.bed.calm();
+    let mut mounted = mount();
+    assert_eq!(names(&mounted.path), [] as [&str; 0]);
+    assert!(mounted.unmount().success());
+    fs::rename(guest.with_extension("old"), &guest).unwrap();
+    let mut mounted = mount();
+    assert_eq!(
+        fs::read_to_string(mounted.path.join("data/k")).unwrap(),
+        "mine"
+    );
+    assert!(mounted.unmount().success());
+    let mounted = mount();
+    assert_eq!(
+        fs::read_to_string(mounted.path.join("data/k")).unwrap(),
+        "mine"
+    );
+}
+
+/// Returns the file that names the guest.
+fn guest(journal: &Journal) -> PathBuf {
+    let state = journal.bed.directory.path().join("journal");
+    let directories = fs::read_dir(state).unwrap();
+    let mut files = directories.map(|directory| directory.unwrap().path().join("guest"));
+    files.find(|file| file.exists()).unwrap()
+}

@@ -10,6 +10,7 @@ mod full_disk;
 mod journal;
 mod meanwhile;
 mod names;
+mod overtaking;
 mod races;
 mod reading;
 mod trouble;

@@ -14,7 +14,6 @@ use super::error::Error;
 use super::inode::{Ino, RecordId};
 use super::lookup::FileSystem;
 use super::push::Extent;
-use super::queue::Loose;
 use crate::store::ErrorKind;
 
 /// How many datasets are sent at a time.
@@ -113,17 +112,17 @@ impl FileSystem {
     /// Returns the removals below a directory, by their ids in the journal.
     fn removals_below(&self, directory: Ino) -> HashSet<i64> {
         let inodes = self.inodes();
-        let below = |ino| inodes.is_below(ino, directory);
         let loose = inodes.loose.values();
-        let loose = loose.filter(|loose| loose.directory.is_none_or(below));
+        let loose = loose.filter(|loose| inodes.is_loose_below(loose, directory));
         loose.map(|loose| loose.slot.id).collect()
     }
 
     fn has_queued_below(&self, directory: Ino) -> bool {
         let inodes = self.inodes();
-        let below = |ino| inodes.is_below(ino, directory);
-        let loose = |loose: &Loose| loose.directory.is_none_or(below);
-        inodes.queue.values().any(|ino| below(*ino)) || inodes.loose.values().any(loose)
+        let mut files = inodes.queue.values();
+        let mut loose = inodes.loose.values();
+        files.any(|ino| inodes.is_below(*ino, directory))
+            || loose.any(|loose| inodes.is_loose_below(loose, directory))
     }
 
     /// Tries to send everything once. It is not to be cancelled: what was sent is noted behind it.

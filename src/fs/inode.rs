@@ -128,11 +128,13 @@ impl Inodes {
         }
     }
 
-    /// Returns the removals that were noted behind a place in the journal.
-    pub(super) fn removals_behind(&self, place: i64) -> Vec<RecordId> {
+    /// Returns the removals that were noted behind a place in the journal, with the ids of their rows.
+    pub(super) fn removals_behind(&self, place: i64) -> Vec<(RecordId, i64)> {
         let behind = |loose: &Loose| loose.hides() && loose.slot.place > place;
         let behind = self.loose.iter().filter(|(_, loose)| behind(loose));
-        behind.map(|(id, _)| id.clone()).collect()
+        behind
+            .map(|(id, loose)| (id.clone(), loose.slot.id))
+            .collect()
     }
 
     /// Takes a change without a file out, if it is still the one with that id.
@@ -346,6 +348,22 @@ impl Inodes {
         }
         // What lies nowhere any more lies below the root.
         at == directory || directory == ROOT
+    }
+
+    /// Returns whether a change that has no file lies in a directory. The kernel may have forgotten the
+    /// one that it was made in, and got another.
+    pub(super) fn is_loose_below(&self, loose: &Loose, directory: Ino) -> bool {
+        let identity = loose.dataset.identity();
+        match self.nodes.get(&directory).map(|node| &node.kind) {
+            Some(NodeKind::Region) => true,
+            Some(NodeKind::Pool(pool)) => identity.pool() == pool,
+            Some(NodeKind::Identity(of)) => identity.id() == of.id(),
+            Some(NodeKind::Dataset(of)) => {
+                let of = &of.dataset;
+                identity.id() == of.identity().id() && loose.dataset.name() == of.name()
+            }
+            _ => false,
+        }
     }
 
     /// Returns what a change of this record has as its base: the version whose bytes were last

@@ -147,11 +147,7 @@ impl RecordNode {
         unsent.flushable = true;
         unsent.dated = true;
         unsent.generation = generation;
-        unsent.queued = Some(InJournal {
-            slot,
-            generation,
-            closed: None,
-        });
+        unsent.queued = Some(InJournal::new(slot, generation));
         self.key = set.key.clone();
         self.base = set.base;
         self.unsent = Some(unsent);

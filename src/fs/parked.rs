@@ -147,7 +147,7 @@ struct ParkedLine {
 }
 
 /// Returns the path of a dataset below a mount, unless it lies elsewhere.
-fn path_below(root: &Place, (pool, identity, dataset): &Whereabouts) -> Option<String> {
+pub(super) fn path_below(root: &Place, (pool, identity, dataset): &Whereabouts) -> Option<String> {
     let name = encode_text(dataset.as_str());
     match root {
         Place::Region => Some(format!("{pool}/{identity}/{name}")),

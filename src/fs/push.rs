@@ -101,6 +101,10 @@ impl FileSystem {
                 Ok(landed) => {
                     let settled = self.land(ino, &push, landed);
                     self.settle_queued(&push.dataset, settled).await;
+                    if extent == Extent::Queued && push.attempt.is_none() {
+                        // What was closed meanwhile is sent with what else was.
+                        return Ok(());
+                    }
                 }
                 // The attempt before this one was not made after all.
                 Err(Commit { ticket: None, .. }) if push.attempt.is_some() => {
@@ -226,6 +230,9 @@ impl FileSystem {
             modified,
         };
         let tie = unsent.queued.as_ref().and_then(|queued| queued.slot.tie);
+        if let Some(queued) = unsent.queued.as_mut().filter(|_| attempt.is_none()) {
+            queued.is_taken = true;
+        }
         if let Some(mark) = sent.mark {
             add(&mut unsent.sent, mark);
         }
@@ -252,18 +259,17 @@ impl FileSystem {
     /// The service will never take what the journal has of a file: it is kept where its writer can
     /// find it, and what was to be removed after it stays.
     async fn give_up(&self, ino: Ino, push: &Push, why: &Error) {
-        let (parked, settled) = {
+        let (path, slot, settled) = {
             let mut inodes = self.inodes();
             let path = inodes.path(ino);
             let Some(record) = inodes.record_behind(ino, &push.gate) else {
                 return;
             };
-            let id = record.id();
-            let Some(unsent) = &mut record.unsent else {
+            let Some(unsent) = &record.unsent else {
                 return;
             };
-            let given_up = |queued: &InJournal| queued.generation <= push.sent.generation;
-            let Some(queued) = unsent.queued.take_if(|queued| given_up(queued)) else {
+            let given_up = |queued: &&InJournal| queued.generation <= push.sent.generation;
+            let Some(slot) = unsent.queued.as_ref().filter(given_up).map(|q| q.slot) else {
                 return;
             };
             let parked = push.sent.text.as_ref().map(|text| NewlyParked {
@@ -273,38 +279,53 @@ impl FileSystem {
                 modified: push.sent.modified,
                 reason: why.with_causes(),
             });
-            (
-                (path, id, queued.slot),
-                Settled {
-                    ids: vec![queued.slot.id],
-                    rebased: None,
-                    parked,
-                },
-            )
+            let behind = inodes.removals_behind(slot.place);
+            let behind = behind.iter().map(|(_, removal)| *removal);
+            let settled = Settled {
+                ids: std::iter::once(slot.id).chain(behind).collect(),
+                rebased: None,
+                parked,
+            };
+            (path, slot, settled)
         };
-        let (path, id, slot) = parked;
         // Before anything shows that it is gone.
         self.settle_queued(&push.dataset, settled).await;
-        let behind = {
+        let (shown, behind) = {
             let mut inodes = self.inodes();
-            inodes.take_queued(&id, ino);
-            if let Some(record) = inodes.record_behind(ino, &push.gate)
-                && let Some(unsent) = &record.unsent
-                && unsent.generation == push.sent.generation
-            {
-                if record.opens > 0 {
-                    // Whoever has it open sees what he wrote.
-                    record.content = push.sent.text.clone().map(Into::into);
+            if let Some(record) = inodes.record_behind(ino, &push.gate) {
+                let id = record.id();
+                let shows_sent = record.opens > 0;
+                if let Some(unsent) = &mut record.unsent
+                    // Unless a later text has its place by now.
+                    && unsent.queued.take_if(|queued| queued.slot.id == slot.id).is_some()
+                {
+                    let is_dropped = unsent.generation == push.sent.generation;
+                    if is_dropped && shows_sent {
+                        // Whoever has it open sees what he wrote.
+                        record.content = push.sent.text.clone().map(Into::into);
+                    }
+                    inodes.take_queued(&id, ino);
+                    if is_dropped {
+                        self.discard(&mut inodes, ino);
+                        inodes.drop_if_unused(ino);
+                    }
                 }
-                self.discard(&mut inodes, ino);
-                inodes.drop_if_unused(ino);
             }
-            inodes.removals_behind(slot.place)
+            let behind = inodes.removals_behind(slot.place);
+            let shown = behind.iter();
+            let shown = shown.filter_map(|(id, slot)| self.reveal(&mut inodes, id, *slot));
+            (shown.collect::<Vec<String>>(), behind)
         };
         self.note_untold("close", path, why);
-        for id in behind {
-            self.hold_back(&id, why).await;
+        for path in shown {
+            self.note_untold("unlink", path, why);
         }
+        // Some may have come meanwhile.
+        let settled = Settled {
+            ids: behind.into_iter().map(|(_, slot)| slot).collect(),
+            ..Settled::default()
+        };
+        self.settle_queued(&push.dataset, settled).await;
     }
 
     /// A push was made: the file is the version it made, with what was written since.
@@ -348,8 +369,9 @@ impl FileSystem {
             unsent.sent.clear();
             unsent.left = None;
             match unsent.queued.take() {
-                Some(queued) if queued.generation > push.sent.generation => {
+                Some(mut queued) if queued.generation > push.sent.generation => {
                     is_queued = true;
+                    queued.slot.place = queued.since;
                     settled.rebased = as_sent.then_some(Rebased {
                         id: queued.slot.id,
                         base: unsent.base,

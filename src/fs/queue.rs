@@ -15,7 +15,7 @@ use super::lookup::FileSystem;
 use super::name::encode;
 use super::node::{Gate, Standing};
 use super::push::{Extent, add, lock_gate};
-use super::unsent::{Closed, InJournal, UnsentKind};
+use super::unsent::{Closed, UnsentKind};
 use crate::store::{Commit, Dataset, NewQueued, QueuedKind, Settled, Slot, Tie, shown_count};
 use crate::sync::{Base, Change, Kind, Left, Mark, Ticket, Unseen};
 use crate::wire::names::RecordKey;
@@ -63,9 +63,16 @@ impl Loose {
             modified: self.modified,
         };
         if self.hides() {
-            add(&mut self.sent, Mark::new(None, self.modified));
+            self.sent = self.marks();
         }
         change
+    }
+
+    /// Returns the marks of what may have been sent, or is sent in a moment, of a removal.
+    fn marks(&self) -> Vec<Mark> {
+        let mut marks = self.sent.clone();
+        add(&mut marks, Mark::new(None, self.modified));
+        marks
     }
 
     pub(super) fn hides(&self) -> bool {
@@ -102,7 +109,7 @@ impl FileSystem {
         let inodes = self.inodes();
         let removal = inodes.loose.get(&record_id(dataset, key));
         let removal = removal.filter(|removal| removal.hides());
-        removal.map(|removal| (removal.base, removal.sent.clone()))
+        removal.map(|removal| (removal.base, removal.marks()))
     }
 
     /// Returns whether the journal has something of a file.
@@ -145,16 +152,20 @@ impl FileSystem {
         };
         let one_note = lock_gate(&ledger, deadline).await?;
         let gate = self.gate_of(ino);
-        let next = self.next_note(ino, extent).inspect_err(|error| {
-            if let Some(gate) = &gate {
-                self.note_refused(ino, gate, None, error);
-            }
-        })?;
+        // What is not being sent yet waits until its successor is noted.
+        let no_push = gate.clone().and_then(|gate| gate.try_lock_owned().ok());
+        let next = self
+            .next_note(ino, extent, no_push.is_none())
+            .inspect_err(|error| {
+                if let Some(gate) = &gate {
+                    self.note_refused(ino, gate, None, error);
+                }
+            })?;
         let note = match next {
             Next::Nothing => return Ok(()),
             Next::Push => {
                 // Whoever has the gate may wait for the ledger.
-                drop(one_note);
+                drop((one_note, no_push));
                 return self.push(ino, extent, deadline).await;
             }
             Next::Note(note) => *note,
@@ -179,14 +190,7 @@ impl FileSystem {
             inodes.loose.remove(&note.id);
             let record = inodes.record_mut(ino);
             let unsent = record.and_then(|record| record.unsent.as_mut());
-            let noted = unsent.map(|unsent| {
-                let changed_since = unsent.generation != note.generation;
-                unsent.queued = Some(InJournal {
-                    slot,
-                    generation: note.generation,
-                    closed: changed_since.then(|| Box::new(note.closed)),
-                });
-            });
+            let noted = unsent.map(|unsent| unsent.note(slot, note.generation, note.closed));
             if noted.is_some() {
                 inodes.queue.insert(note.id, ino);
             }
@@ -204,7 +208,8 @@ impl FileSystem {
         Ok(())
     }
 
-    fn next_note(&self, ino: Ino, extent: Extent) -> Result<Next, Error> {
+    /// Returns what is to be noted of a file; `is_sent` says that it may be sent meanwhile.
+    fn next_note(&self, ino: Ino, extent: Extent, is_sent: bool) -> Result<Next, Error> {
         let mut inodes = self.inodes();
         let standing = inodes.standing(ino);
         let record = record_of(&mut inodes, ino)?;
@@ -236,9 +241,9 @@ impl FileSystem {
         if standing == Standing::Superseded || other {
             return Ok(Next::Push);
         }
-        // The removal that this takes the place of may have been sent since.
+        // The removal that this takes the place of may have been sent since, or is in a moment.
         let removal = inodes.loose.get(&id).filter(|removal| removal.hides());
-        let sent = removal.map_or_else(Vec::new, |removal| removal.sent.clone());
+        let sent = removal.map_or_else(Vec::new, Loose::marks);
         let record = record_of(&mut inodes, ino)?;
         let Some(unsent) = &mut record.unsent else {
             return Ok(Next::Nothing);
@@ -246,6 +251,7 @@ impl FileSystem {
         for mark in sent {
             add(&mut unsent.sent, mark);
         }
+        let sent = unsent.marks(is_sent);
         let closed = unsent.closed();
         let left = record.dataset.left(&record.key, unsent.base);
         let change = NewQueued {
@@ -261,7 +267,7 @@ impl FileSystem {
             // Its base is still what the earlier process knew.
             left: unsent.left.unwrap_or(left),
             modified: unsent.modified,
-            sent: unsent.sent.clone(),
+            sent,
         };
         Ok(Next::Note(Box::new(Note {
             gate: record.gate.clone(),
@@ -376,7 +382,12 @@ impl FileSystem {
             }
         };
         match &result {
-            Err(error) => self.reveal(id, slot.id, error),
+            Err(error) => {
+                let shown = self.reveal(&mut self.inodes(), id, slot.id);
+                if let Some(path) = shown {
+                    self.note_untold("unlink", path, error);
+                }
+            }
             Ok(base) => self.land_loose(id, slot.id, *base),
         }
         let settled = Settled {
@@ -411,41 +422,15 @@ impl FileSystem {
         }
     }
 
-    /// Gives a removal up because something noted before it was refused: what both were to move
-    /// must not be lost twice.
-    pub(super) async fn hold_back(&self, id: &RecordId, why: &Error) {
-        let held = self
-            .inodes()
-            .loose
-            .get(id)
-            .map(|loose| (loose.dataset.clone(), loose.slot.id));
-        let Some((dataset, slot)) = held else {
-            return;
-        };
-        self.reveal(id, slot, why);
-        let settled = Settled {
-            ids: vec![slot],
-            ..Settled::default()
-        };
-        self.settle_queued(&dataset, settled).await;
-    }
-
-    /// Shows a record again whose removal is given up.
-    fn reveal(&self, id: &RecordId, slot: i64, why: &Error) {
-        let mut inodes = self.inodes();
-        let Some(loose) = inodes.take_loose(id, slot) else {
-            return;
-        };
+    /// Shows a record again whose removal is given up. Returns its path.
+    pub(super) fn reveal(&self, inodes: &mut Inodes, id: &RecordId, slot: i64) -> Option<String> {
+        let loose = inodes.take_loose(id, slot)?;
         let name = encode(&loose.key);
-        if let Some(directory) = loose.directory {
-            self.invalidate(directory, &name);
-        }
-        let path = match loose.directory {
-            Some(directory) => format!("{}/{name}", inodes.path(directory)),
-            None => name,
+        let Some(directory) = loose.directory else {
+            return Some(name);
         };
-        drop(inodes);
-        self.note_untold("unlink", path, why);
+        self.invalidate(directory, &name);
+        Some(format!("{}/{name}", inodes.path(directory)))
     }
 
     /// Takes note of the failure of what was promised and could not be done.

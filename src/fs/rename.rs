@@ -72,12 +72,13 @@ impl FileSystem {
         let ino = self.known_child(parent, name, deadline).await?;
         let id = record_of(&mut self.inodes(), ino)?.id();
         self.send_older(Some(ino), &id, deadline).await?;
-        let _held = self.hold(ino, self.is_async(), deadline).await?;
+        let held = self.hold(ino, self.is_async(), deadline).await?;
         let (id, change, queued) = {
             let mut inodes = self.inodes();
             let record = record_of(&mut inodes, ino)?;
             let (id, looked_up) = (record.id(), record.base);
-            let sent = may_be_sent(record);
+            let sent = marks(record, &held);
+            let is_sent = may_be_sent(record, &sent);
             let begun = record.unsent.as_ref().map(|unsent| unsent.base);
             let base = begun.unwrap_or_else(|| inodes.base_at(ino, &id, looked_up));
             let record = record_of(&mut inodes, ino)?;
@@ -88,12 +89,12 @@ impl FileSystem {
                 base,
                 kind: Kind::Remove,
                 unseen: self.store.options().unseen,
-                sent: unsent.map_or_else(Vec::new, |unsent| unsent.sent.clone()),
+                sent,
                 whole: None,
                 left: None,
                 modified: SystemTime::now().into(),
             };
-            (id, sent.then_some(change), queued)
+            (id, is_sent.then_some(change), queued)
         };
         match (change, queued) {
             (Some(change), _) if self.is_async() => {
@@ -490,7 +491,7 @@ impl FileSystem {
     }
 
     /// Has a file be sent and noted by nobody else for a while. A change that is noted in the journal
-    /// does not wait for what is being sent: it is told of it by its mark.
+    /// does not wait for what is being sent: it is told of it by its [marks].
     async fn hold(&self, ino: Ino, is_noted: bool, deadline: Instant) -> Result<Held, Error> {
         let (gate, ledger) = {
             let mut inodes = self.inodes();
@@ -498,7 +499,7 @@ impl FileSystem {
             (record.gate.clone(), record.ledger.clone())
         };
         let one_push = match is_noted {
-            true => None,
+            true => gate.try_lock_owned().ok(),
             false => Some(lock_gate(&gate, deadline).await?),
         };
         let one_note = lock_gate(&ledger, deadline).await?;
@@ -520,10 +521,9 @@ impl FileSystem {
         let record = record_of(&mut inodes, ino)?;
         let (id, looked_up) = (record.id(), record.base);
         let (_, mut modified) = record.shown_size_and_time();
-        let is_sent = may_be_sent(record);
-        let unsent = record.unsent.as_ref();
-        let begun = unsent.map(|unsent| unsent.base);
-        let sent = unsent.map_or_else(Vec::new, |unsent| unsent.sent.clone());
+        let sent = marks(record, &held);
+        let is_sent = may_be_sent(record, &sent);
+        let begun = record.unsent.as_ref().map(|unsent| unsent.base);
         let mut is_node = true;
         let newer = listed
             .as_ref()
@@ -599,11 +599,17 @@ fn drop_unless_open(inodes: &mut Inodes, ino: Ino) {
     }
 }
 
-/// Returns whether the service may have a file's record.
-fn may_be_sent(record: &RecordNode) -> bool {
+/// Returns the marks of what may be sent of a file while it is held.
+fn marks(record: &RecordNode, (one_push, _): &Held) -> Vec<Mark> {
     let unsent = record.unsent.as_ref();
-    let tried = unsent.is_some_and(|unsent| unsent.attempt.is_some() || !unsent.sent.is_empty());
-    record.is_sent() || tried
+    unsent.map_or_else(Vec::new, |unsent| unsent.marks(one_push.is_none()))
+}
+
+/// Returns whether the service may have a file's record.
+fn may_be_sent(record: &RecordNode, marks: &[Mark]) -> bool {
+    let unsent = record.unsent.as_ref();
+    let tried = unsent.is_some_and(|unsent| unsent.attempt.is_some());
+    record.is_sent() || tried || !marks.is_empty()
 }
 
 async fn commit(

@@ -6,6 +6,7 @@ use super::inode::{Ino, Inodes, ROOT};
 use super::lookup::FileSystem;
 use super::name::{encode, encode_text};
 use super::node::{DatasetNode, NodeKind, RecordNode};
+use super::parked::path_below;
 use super::push::add;
 use super::queue::{Loose, record_id};
 use super::unsent::{InJournal, Unsent, UnsentKind, next_generation};
@@ -18,7 +19,11 @@ impl FileSystem {
     /// # Errors
     /// The journal cannot be read.
     pub async fn take_up(&self) -> Result<usize, store::Error> {
-        let left = self.store.left_behind().await?;
+        let all = self.store.left_behind().await?;
+        let (left, others) = self.split_left(all);
+        if others > 0 {
+            tracing::warn!(others, "changes of another identity stay in the journal");
+        }
         let count = left.len();
         let mut inodes = self.inodes();
         for queued in left {
@@ -30,6 +35,22 @@ impl FileSystem {
             self.wake_queue();
         }
         Ok(count)
+    }
+
+    /// Returns the changes of what is mounted, and how many others there are: who the user of a pool is
+    /// may have changed since.
+    fn split_left(&self, all: Vec<Queued>) -> (Vec<Queued>, usize) {
+        let count = all.len();
+        let Ok(root) = self.place(ROOT) else {
+            return (Vec::new(), count);
+        };
+        let mut own = all;
+        own.retain(|queued| {
+            let (pool, identity) = (queued.pool.clone(), queued.identity.clone());
+            path_below(&root, &(pool, identity, queued.dataset.clone())).is_some()
+        });
+        let others = count - own.len();
+        (own, others)
     }
 
     fn take_up_one(&self, inodes: &mut Inodes, queued: Queued) {
@@ -95,11 +116,7 @@ impl FileSystem {
         unsent.generation = next_generation();
         unsent.left = Some(change.left);
         unsent.sent = sent;
-        unsent.queued = Some(InJournal {
-            slot,
-            generation: unsent.generation,
-            closed: None,
-        });
+        unsent.queued = Some(InJournal::new(slot, unsent.generation));
         record.unsent = Some(unsent);
         let ino = inodes.insert(parent, &name, NodeKind::Record(Box::new(record)));
         inodes.note_unsent(ino);

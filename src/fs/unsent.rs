@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::error::Error;
 use super::file::record_of;
 use super::inode::{Ino, Inodes};
-use super::push::Sent;
+use super::push::{Sent, add};
 use crate::store::Slot;
 use crate::sync::{Base, Left, Mark, Ticket};
 use crate::wire::names::MAX_VALUE_CHARS;
@@ -44,8 +44,13 @@ pub(super) struct Unsent {
 /// What the journal has of a file.
 #[derive(Clone, Debug)]
 pub(super) struct InJournal {
+    /// Its place is that of the first text that the service does not have.
     pub(super) slot: Slot,
     pub(super) generation: u64,
+    /// Its place once the service has what is being sent.
+    pub(super) since: i64,
+    /// Whether it is being sent, or was in vain.
+    pub(super) is_taken: bool,
     /// The file as the journal has it, once it was changed since.
     pub(super) closed: Option<Box<Closed>>,
 }
@@ -166,7 +171,8 @@ pub(super) fn truncate(
     };
     unsent.text.resize(size, 0);
     unsent.cut_short = false;
-    let was_flushable = unsent.flushable;
+    // What the journal has is sent as it is.
+    let was_flushable = unsent.flushable && !unsent.is_in_journal();
     unsent.touch();
     unsent.flushable = was_flushable || flushable;
     Ok(())
@@ -185,6 +191,27 @@ pub(super) fn date(inodes: &mut Inodes, ino: Ino, modified: Timestamp) -> Result
 pub(super) fn next_generation() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl InJournal {
+    pub(super) fn new(slot: Slot, generation: u64) -> Self {
+        Self {
+            slot,
+            generation,
+            since: slot.place,
+            is_taken: false,
+            closed: None,
+        }
+    }
+
+    /// Returns what the journal has once it has another text in the place of this one.
+    fn followed_by(&self, slot: Slot, generation: u64) -> Self {
+        let place = self.slot.place;
+        Self {
+            since: if self.is_taken { slot.id } else { self.since },
+            ..Self::new(Slot { place, ..slot }, generation)
+        }
+    }
 }
 
 impl Unsent {
@@ -210,6 +237,18 @@ impl Unsent {
     pub(super) fn is_in_journal(&self) -> bool {
         let queued = self.queued.as_ref();
         queued.is_some_and(|queued| queued.generation == self.generation)
+    }
+
+    /// The journal has a state of it, which it may not be in any more.
+    pub(super) fn note(&mut self, slot: Slot, generation: u64, closed: Closed) {
+        let place = slot.id;
+        let mut queued = match &self.queued {
+            Some(before) => before.followed_by(slot, generation),
+            // All before it was taken.
+            None => InJournal::new(Slot { place, ..slot }, generation),
+        };
+        queued.closed = (self.generation != generation).then(|| Box::new(closed));
+        self.queued = Some(queued);
     }
 
     /// Keeps the state that the journal has, as the file is about to be changed.
@@ -291,12 +330,23 @@ impl Unsent {
         })
     }
 
-    /// Returns whether its writer was told that it could not be sent, and has not changed it since.
-    /// What the journal has can be sent.
+    /// Returns the marks of what may have been sent, with that of what the journal has if it `is_sent`
+    /// now or in a moment.
+    pub(super) fn marks(&self, is_sent: bool) -> Vec<Mark> {
+        let mut marks = self.sent.clone();
+        let text = self.journaled().filter(|_| is_sent);
+        if let Some(text) = text.filter(|text| text.kind != UnsentKind::Times) {
+            add(&mut marks, Mark::new(Some(text.text), text.modified));
+        }
+        marks
+    }
+
+    /// Returns whether its writer was told that it could not be sent, and has not changed it since. What
+    /// the journal has is tried again.
     pub(super) fn is_refused(&self) -> bool {
         let refused = self.refused.as_ref();
-        let is_told = refused.is_some_and(|(generation, _)| *generation == self.generation);
-        is_told && !self.is_in_journal()
+        let refused = refused.is_some_and(|(generation, _)| *generation == self.generation);
+        refused && !self.is_in_journal()
     }
 
     /// It was changed just now.

@@ -98,25 +98,39 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Takes a group in, unless it is full or has one of the group's keys already.
+    /// Returns whether a group has a key that a group before it has, and so waits for the next call:
+    /// what is to be done about it is not known before.
+    pub(super) fn puts_off(&mut self, group: &Group) -> bool {
+        let clash = |change: &Change| self.keys.contains(&change.key);
+        let waits = group.changes.iter().any(clash);
+        if waits {
+            self.reserve(group);
+        }
+        waits
+    }
+
+    /// A later group of the same key must not overtake this one.
+    fn reserve(&mut self, group: &Group) {
+        let keys = group.changes.iter().map(|change| change.key.clone());
+        self.keys.extend(keys);
+    }
+
+    /// Takes a group in, unless it is full.
     pub(super) fn admit(
         &mut self,
-        ticket: Ticket,
+        group: &Group,
         patches: Vec<RecordPatch>,
         replaced: Vec<Replaced>,
     ) {
         let bytes: usize = patches.iter().map(patch_bytes).sum();
         let full = self.count + patches.len() > MAX_PATCHES || self.bytes + bytes > MAX_BYTES;
-        let clash = patches.iter().any(|patch| self.keys.contains(&patch.key));
-        // A later group of the same key must not overtake one that is left out.
-        self.keys
-            .extend(patches.iter().map(|patch| patch.key.clone()));
-        if clash || (full && !self.groups.is_empty()) {
+        self.reserve(group);
+        if full && !self.groups.is_empty() {
             return;
         }
         self.bytes += bytes;
         self.count += patches.len();
-        self.groups.push((ticket, patches));
+        self.groups.push((group.ticket, patches));
         self.replaced.extend(replaced);
     }
 

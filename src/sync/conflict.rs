@@ -106,11 +106,18 @@ pub(super) fn decide(change: &Change, remote: Option<&Remote>, life: u32, exists
         (Kind::Append(text), Some(theirs)) if same_life => append(theirs, text),
         (Kind::Append(_), _) => stale,
         (Kind::Times, Some(value)) if current => Verdict::Replace(value.clone()),
+        (Kind::Times, Some(_)) if !ours && is_dated_so(change, remote) => Verdict::Nothing,
         (Kind::Times, _) => stale,
         (Kind::Remove, None) => Verdict::Nothing,
         (Kind::Remove, Some(_)) if current || replaces => Verdict::Remove,
         (Kind::Remove, Some(_)) => stale,
     }
+}
+
+/// Returns whether the record bears the date that the change gives it.
+fn is_dated_so(change: &Change, remote: Option<&Remote>) -> bool {
+    let date = remote.and_then(|remote| remote.device_date);
+    date == Some(change.modified)
 }
 
 fn append(theirs: &Text, text: &str) -> Verdict {

@@ -297,9 +297,12 @@ impl DatasetState {
             .iter()
             .filter(|group| group.awaited && group.cohort == cohort);
         for group in candidates {
+            if batch.puts_off(group) {
+                continue;
+            }
             match plan_group(group, |key| self.records.get(key), (self.life, self.exists)) {
                 Planned::Send(patches, replaced) => {
-                    batch.admit(group.ticket, patches, replaced);
+                    batch.admit(group, patches, replaced);
                 }
                 Planned::Nothing => settled.push((group.ticket, Ok(self.landed(group)))),
                 Planned::Refused(refusal) => settled.push((group.ticket, Err(refusal))),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{Journal, JournalError, Place};
 use crate::sync::{Left, Mark};
@@ -87,7 +87,9 @@ impl Journal {
         if !inner.reserve.renew() {
             return Err(JournalError::NoRoom);
         }
-        let tx = inner.connection.transaction()?;
+        // From its beginning, so that it waits for whoever else has it.
+        let immediate = TransactionBehavior::Immediate;
+        let tx = inner.connection.transaction_with_behavior(immediate)?;
         for key in dropped {
             forget(&tx, place, key)?;
         }

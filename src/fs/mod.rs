@@ -21,6 +21,7 @@ mod queue;
 mod rename;
 mod stats;
 mod take_up;
+mod taken;
 mod unsent;
 
 pub use attr::{Attr, AttrOptions, FileType, SetAttr, SpaceUsage};

@@ -8,17 +8,13 @@ use super::error::Error;
 use super::file::{new_key, record_of};
 use super::inode::{Ino, Inodes};
 use super::lookup::{FileSystem, Found, Place, check_length};
-use super::node::{Gate, NodeKind, RecordNode, Standing};
-use super::push::{Extent, lock_gate};
+use super::node::{NodeKind, RecordNode, Standing};
+use super::push::Extent;
 use super::queue::{record_id, removal_row};
-use super::unsent::UnsentKind;
-use crate::store::{
-    Dataset, ErrorKind, Freshness, NewQueued, QueuedKind, Record, Settled, Tie, shown_count,
-};
-use crate::sync::{Base, Change, Kind, Landed, Mark, Unseen};
+use super::taken::{Taken, drop_unless_open, leave_journal, marks, may_be_sent};
+use crate::store::{Dataset, NewQueued, QueuedKind, Settled, Tie, shown_count};
+use crate::sync::{Change, Kind, Landed, Unseen};
 use crate::wire::names::RecordKey;
-use crate::wire::text::Text;
-use crate::wire::timestamp::Timestamp;
 
 /// What rename(2) does about a file that has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,30 +25,6 @@ pub enum RenameMode {
     /// RENAME_EXCHANGE: give it the old name.
     Exchange,
 }
-
-/// A file as a rename takes it.
-struct Taken {
-    ino: Ino,
-    key: RecordKey,
-    /// The value as this mount shows it, unsent writes included.
-    value: Text,
-    modified: Timestamp,
-    base: Base,
-    /// Whether the service has it.
-    is_sent: bool,
-    /// Whether the value is the node's, not a newer version's.
-    is_node: bool,
-    /// What was shown of it, if the value is a newer version's that nobody here has seen.
-    shown_before: Option<Base>,
-    /// What may have been sent of it before.
-    sent: Vec<Mark>,
-    _held: Held,
-}
-
-type Held = (
-    Option<tokio::sync::OwnedMutexGuard<()>>,
-    tokio::sync::OwnedMutexGuard<()>,
-);
 
 impl FileSystem {
     /// Removes a record. Unsent writes to it are cancelled.
@@ -269,20 +241,6 @@ impl FileSystem {
         Ok(())
     }
 
-    /// An update that has no form in the journal took the place of what it has of some files.
-    fn leave_journal_for(&self, taken: &[Option<&Taken>]) -> Settled {
-        let mut inodes = self.inodes();
-        let mut settled = Settled::default();
-        for taken in taken.iter().flatten() {
-            let record = inodes.record(taken.ino);
-            let unsent = record.and_then(|record| record.unsent.as_ref());
-            let queued = unsent.and_then(|unsent| unsent.queued.as_ref());
-            settled.ids.extend(queued.map(|queued| queued.slot.id));
-            leave_journal(&mut inodes, taken.ino);
-        }
-        settled
-    }
-
     /// Notes a rename in the journal: the new name's value, and that the old name is gone.
     async fn enqueue_rename(
         &self,
@@ -466,150 +424,6 @@ impl FileSystem {
             Err(error) => Err(error),
         }
     }
-
-    /// Takes one file, or two in the order of their numbers, so that two renames cannot wait for
-    /// each other.
-    async fn take_both(
-        &self,
-        source: Ino,
-        target: Option<Ino>,
-        is_noted: bool,
-        deadline: Instant,
-    ) -> Result<(Taken, Option<Taken>), Error> {
-        let take = |ino| self.take(ino, is_noted, deadline);
-        match target {
-            Some(target) if target < source => {
-                let target = take(target).await?;
-                Ok((take(source).await?, Some(target)))
-            }
-            Some(target) => {
-                let source = take(source).await?;
-                Ok((source, Some(take(target).await?)))
-            }
-            None => Ok((take(source).await?, None)),
-        }
-    }
-
-    /// Has a file be sent and noted by nobody else for a while. A change that is noted in the journal
-    /// does not wait for what is being sent: it is told of it by its [marks].
-    async fn hold(&self, ino: Ino, is_noted: bool, deadline: Instant) -> Result<Held, Error> {
-        let (gate, ledger) = {
-            let mut inodes = self.inodes();
-            let record = record_of(&mut inodes, ino)?;
-            (record.gate.clone(), record.ledger.clone())
-        };
-        let one_push = match is_noted {
-            true => gate.try_lock_owned().ok(),
-            false => Some(lock_gate(&gate, deadline).await?),
-        };
-        let one_note = lock_gate(&ledger, deadline).await?;
-        Ok((one_push, one_note))
-    }
-
-    async fn take(&self, ino: Ino, is_noted: bool, deadline: Instant) -> Result<Taken, Error> {
-        let held = self.hold(ino, is_noted, deadline).await?;
-        let local = {
-            let mut inodes = self.inodes();
-            let record = record_of(&mut inodes, ino)?;
-            local_value(record)?
-        };
-        let listed = match local {
-            Some(_) => None,
-            None => Some(self.listed(ino, deadline).await?),
-        };
-        let mut inodes = self.inodes();
-        let record = record_of(&mut inodes, ino)?;
-        let (id, looked_up) = (record.id(), record.base);
-        let (_, mut modified) = record.shown_size_and_time();
-        let sent = marks(record, &held);
-        let is_sent = may_be_sent(record, &sent);
-        let begun = record.unsent.as_ref().map(|unsent| unsent.base);
-        let mut is_node = true;
-        let newer = listed
-            .as_ref()
-            .filter(|newer| record.is_superseded_by(newer.base));
-        let newer_base = newer.map(|newer| newer.base);
-        if let Some(newer) = newer {
-            if self.store.options().unseen == Unseen::Refuse {
-                return Err(Error::Busy(ErrorKind::Stale.into()));
-            }
-            // What was shown is not in memory any more: what there is moves, whole.
-            is_node = false;
-            modified = newer.remote.modified;
-        }
-        let shown = inodes.base_at(ino, &id, looked_up);
-        let base = newer_base.or(begun).unwrap_or(shown);
-        let value = local.or_else(|| listed.and_then(|listed| listed.remote.value));
-        Ok(Taken {
-            ino,
-            key: id.2,
-            value: value.ok_or_else(|| Error::Busy(ErrorKind::Stale.into()))?,
-            modified,
-            base,
-            is_sent,
-            is_node,
-            shown_before: newer_base.filter(|newer| *newer != shown).map(|_| shown),
-            sent,
-            _held: held,
-        })
-    }
-
-    /// Returns the record a node stands for as last listed, in a newer version it may be.
-    async fn listed(&self, ino: Ino, deadline: Instant) -> Result<Record, Error> {
-        let (dataset, key) = {
-            let mut inodes = self.inodes();
-            let record = record_of(&mut inodes, ino)?;
-            (record.dataset.clone(), record.key.clone())
-        };
-        if !dataset.is_listed() {
-            dataset.refresh(Freshness::Now, deadline).await?;
-        }
-        let listed = dataset.record(&key);
-        listed.ok_or_else(|| Error::Busy(ErrorKind::Stale.into()))
-    }
-}
-
-/// Returns a file's value if it is in the node and can be sent.
-fn local_value(record: &RecordNode) -> Result<Option<Text>, Error> {
-    let unsent = record.unsent.as_ref();
-    match unsent.filter(|unsent| unsent.kind != UnsentKind::Times) {
-        Some(unsent) => Ok(Some(unsent.present().sendable()?.into())),
-        None => Ok(record.content.clone()),
-    }
-}
-
-/// The journal's row of a file's record is another's from now on, and what is being sent of it does
-/// not concern the file any more.
-fn leave_journal(inodes: &mut Inodes, ino: Ino) {
-    let Some(record) = inodes.record_mut(ino) else {
-        return;
-    };
-    record.gate = Gate::default();
-    if let Some(unsent) = &mut record.unsent {
-        unsent.queued = None;
-    }
-    let id = record.id();
-    inodes.take_queued(&id, ino);
-}
-
-/// What is unsent of a file that lost its name is kept for those who have it open.
-fn drop_unless_open(inodes: &mut Inodes, ino: Ino) {
-    if let Some(record) = inodes.record_mut(ino).filter(|record| record.opens == 0) {
-        record.drop_unsent();
-    }
-}
-
-/// Returns the marks of what may be sent of a file while it is held.
-fn marks(record: &RecordNode, (one_push, _): &Held) -> Vec<Mark> {
-    let unsent = record.unsent.as_ref();
-    unsent.map_or_else(Vec::new, |unsent| unsent.marks(one_push.is_none()))
-}
-
-/// Returns whether the service may have a file's record.
-fn may_be_sent(record: &RecordNode, marks: &[Mark]) -> bool {
-    let unsent = record.unsent.as_ref();
-    let tried = unsent.is_some_and(|unsent| unsent.attempt.is_some());
-    record.is_sent() || tried || !marks.is_empty()
 }
 
 async fn commit(

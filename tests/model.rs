@@ -241,3 +241,19 @@ fn s08_what_waits_under_a_name_outlives_a_newer_version() {
         },
     );
 }
+
+/// What was appended while it had changed elsewhere shows nothing of that, nor does what is appended
+/// next.
+#[test]
+fn s09_an_append_that_met_another_change_does_not_show_it() {
+    alone(
+        "s09_an_append_that_met_another_change_does_not_show_it",
+        || {
+            let met = [Set(2), AppendTo(2), Extend(2), Sync];
+            replay(
+                LOOSE,
+                &[&met[..], &[AppendTo(2), Sync, Write(2), Sync]].concat(),
+            );
+        },
+    );
+}

@@ -412,6 +412,11 @@ impl FileSystem {
             record.size = sent.len() as u64;
             record.content = Some(sent.clone().into());
         }
+        let appended = own.filter(|change| matches!(change.kind, Kind::Append(_)));
+        if let Some(change) = appended.filter(|_| standing == Standing::Named) {
+            // What it was put behind was not shown, and a later change is not to take it for that.
+            inodes.note_shown(id, change.base);
+        }
         self.supersede(&mut inodes, ino);
         inodes.drop_if_unused(ino);
         settled

@@ -3,7 +3,6 @@
 //! It knows `fuser` and nothing of the service. Invariant: however a session ends, no mount is left
 //! behind without a daemon, and none that somebody else made since is touched.
 
-use std::ffi::OsStr;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -266,20 +265,23 @@ impl Session {
         &self.path
     }
 
-    /// Has the kernel forget names in directories, given by their inodes, as they come: from a thread that serves no
-    /// request: the kernel may hold one back until it is answered.
+    /// Has the kernel forget the attributes of inodes, as they come. Names are not taken back: for
+    /// that the kernel waits for the directory, and whoever has it may wait for this process, which
+    /// then could not even be killed.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn forget_names(
+    pub fn forget_attributes(
         &self,
-        names: impl Iterator<Item = (u64, String)> + Send + 'static,
+        inodes: impl Iterator<Item = u64> + Send + 'static,
     ) -> io::Result<()> {
+        /// Before the content: of that nothing is forgotten.
+        const ATTRIBUTES: i64 = -1;
         let notifier = self.notifier.clone();
         spawn("invalidate", move || {
-            for (directory, name) in names {
-                // A name the kernel does not have is forgotten already.
-                let _ = notifier.inval_entry(INodeNo(directory), OsStr::new(&name));
+            for ino in inodes {
+                // One the kernel does not have is forgotten already.
+                let _ = notifier.inval_inode(INodeNo(ino), ATTRIBUTES, 0);
             }
         })
     }

@@ -121,9 +121,9 @@ impl Tree {
     ) -> Result<Session, Failure> {
         let adapter = Adapter::new(self.fs.clone(), self.runtime.handle().clone());
         let session = mount::mount(adapter, point, options)?;
-        if let Some(names) = self.fs.take_invalidations() {
-            let names = names.into_iter().map(|name| (name.directory, name.name));
-            session.forget_names(names).map_err(Failure::system)?;
+        if let Some(inodes) = self.fs.take_invalidations() {
+            let inodes = inodes.into_iter();
+            session.forget_attributes(inodes).map_err(Failure::system)?;
         }
         Ok(session)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::error::Error;
 use super::inode::Ino;
 use super::lookup::{FileSystem, ID_TTL};
-use super::node::{Node, NodeKind};
+use super::node::{Node, NodeKind, Standing};
 
 /// A dataset's default quotas, <https://docs.aws.amazon.com/cognito/latest/developerguide/limits.html>.
 const QUOTA_BYTES: u64 = 1024 * 1024;
@@ -119,7 +119,24 @@ impl SpaceUsage {
 
 impl FileSystem {
     /// Returns what `stat` shows, and how long it holds.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] if a newer version has its name and nobody has this one open: then the
+    /// kernel looks the name up again.
     pub fn getattr(&self, ino: Ino) -> Result<(Attr, Duration), Error> {
+        let is_left = {
+            let inodes = self.inodes();
+            let record = inodes.record(ino);
+            inodes.standing(ino) == Standing::Superseded
+                && record.is_some_and(|record| record.opens == 0)
+        };
+        match is_left {
+            true => Err(Error::Superseded),
+            false => self.attr(ino),
+        }
+    }
+
+    pub(super) fn attr(&self, ino: Ino) -> Result<(Attr, Duration), Error> {
         let inodes = self.inodes();
         let node = inodes.get(ino).ok_or(Error::Superseded)?;
         let ttl = match &node.kind {

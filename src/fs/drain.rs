@@ -135,7 +135,13 @@ impl FileSystem {
         let _one_round = one_round.await.map_err(timed_out)?;
         let sets = self.noted();
         let (tied, plain): (Vec<_>, Vec<_>) = sets.into_iter().partition(|noted| noted.is_tied);
-        let mut result = self.push_all(plain, deadline).await;
+        let free = self.first_place(|_| true);
+        // What hangs holds up no removal that does not wait for it.
+        let (result, removed) = tokio::join!(
+            self.push_all(plain, deadline),
+            self.send_all_loose(free, deadline)
+        );
+        let mut result = result.and(removed);
         let waiting = self.first_place(|noted| !noted.is_tied);
         let free = tied.into_iter().filter(|noted| noted.place < waiting);
         result = result.and(self.push_all(free.collect(), deadline).await);

@@ -420,7 +420,7 @@ impl FileSystem {
         } else if !is_record && wanted.size.is_some() {
             return Err(Error::IsADirectory);
         }
-        let (attr, _) = self.getattr(ino)?;
+        let (attr, _) = self.attr(ino)?;
         Ok(attr)
     }
 

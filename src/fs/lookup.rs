@@ -47,15 +47,8 @@ pub struct FileSystem {
     pub(super) failures: Failures,
     /// How long the longest operation took, in milliseconds.
     pub(super) longest: AtomicU64,
-    invalidated: Sender<Invalidated>,
-    invalidations: Mutex<Option<Receiver<Invalidated>>>,
-}
-
-/// A name in a directory that leads elsewhere now, though the kernel was told how long it holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalidated {
-    pub directory: Ino,
-    pub name: String,
+    invalidated: Sender<Ino>,
+    invalidations: Mutex<Option<Receiver<Ino>>>,
 }
 
 /// An operation that has not been answered.
@@ -179,19 +172,18 @@ impl FileSystem {
         self.failures.note(failure);
     }
 
-    /// Returns the names the kernel is to forget, as they come. They can be taken once.
-    pub fn take_invalidations(&self) -> Option<Receiver<Invalidated>> {
+    /// Returns the inodes whose attributes the kernel is to forget, as they come. They can be taken
+    /// once.
+    pub fn take_invalidations(&self) -> Option<Receiver<Ino>> {
         let invalidations = self.invalidations.lock();
         invalidations.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Has the kernel forget where a name leads.
-    pub(super) fn invalidate(&self, directory: Ino, name: &str) {
-        // Without a listener the kernel finds out when the name's time is over.
-        let _ = self.invalidated.send(Invalidated {
-            directory,
-            name: name.to_owned(),
-        });
+    /// Has the kernel ask for an inode's attributes again: of one that no name leads to any more it is
+    /// told so, and looks the name up.
+    pub(super) fn invalidate(&self, ino: Ino) {
+        // Without a listener the kernel finds out when their time is over.
+        let _ = self.invalidated.send(ino);
     }
 
     pub(super) fn inodes(&self) -> MutexGuard<'_, Inodes> {
@@ -346,13 +338,18 @@ impl FileSystem {
         let known = self.known_key(parent, name);
         let found = known.and_then(|key| Some((key.clone(), dataset.record(&key)?)));
         let found = found.or_else(|| find_record(dataset, name));
-        let is_shown = |key: &RecordKey| !self.inodes().is_hidden(&record_id(dataset, key));
-        let Some((key, record)) = found.filter(|(key, _)| is_shown(key)) else {
+        let is_hidden = |key: &RecordKey| self.inodes().is_hidden(&record_id(dataset, key));
+        let hidden = found.as_ref().is_some_and(|(key, _)| is_hidden(key));
+        let Some((key, record)) = found.filter(|_| !hidden) else {
             let mut inodes = self.inodes();
             if !is_unsent(&inodes, parent, name) {
                 inodes.detach_name(parent, name, Standing::Superseded);
             }
-            return Ok(Found::Nothing(dataset.freshness()));
+            // A removal that is given up shows it again.
+            return Ok(Found::Nothing(match hidden {
+                true => Duration::ZERO,
+                false => dataset.freshness(),
+            }));
         };
         let mut inodes = self.inodes();
         let ino = reconcile(&mut inodes, parent, name, dataset, key, &record);

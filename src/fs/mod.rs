@@ -31,7 +31,7 @@ pub use error::Error;
 pub use failures::Failure;
 pub use file::{OpenFlags, Opened};
 pub use inode::{Ino, ROOT};
-pub use lookup::{Answering, Entry, FileSystem, Found, Invalidated};
+pub use lookup::{Answering, Entry, FileSystem, Found};
 pub use name::{Decoded, NAME_MAX, decode, encode, encode_text};
 pub use queue::CommitMode;
 pub use rename::RenameMode;

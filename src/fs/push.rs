@@ -313,7 +313,7 @@ impl FileSystem {
             }
             let behind = inodes.removals_behind(slot.place);
             let shown = behind.iter();
-            let shown = shown.filter_map(|(id, slot)| self.reveal(&mut inodes, id, *slot));
+            let shown = shown.filter_map(|(id, slot)| Self::reveal(&mut inodes, id, *slot));
             (shown.collect::<Vec<String>>(), behind)
         };
         self.note_untold("close", path, why);
@@ -429,7 +429,7 @@ impl FileSystem {
         {
             let (parent, name) = (node.parent, node.name.clone());
             inodes.detach_name(parent, &name, Standing::Superseded);
-            self.invalidate(parent, &name);
+            self.invalidate(ino);
         }
     }
 

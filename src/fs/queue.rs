@@ -383,7 +383,7 @@ impl FileSystem {
         };
         match &result {
             Err(error) => {
-                let shown = self.reveal(&mut self.inodes(), id, slot.id);
+                let shown = Self::reveal(&mut self.inodes(), id, slot.id);
                 if let Some(path) = shown {
                     self.note_untold("unlink", path, error);
                 }
@@ -423,14 +423,13 @@ impl FileSystem {
     }
 
     /// Shows a record again whose removal is given up. Returns its path.
-    pub(super) fn reveal(&self, inodes: &mut Inodes, id: &RecordId, slot: i64) -> Option<String> {
+    pub(super) fn reveal(inodes: &mut Inodes, id: &RecordId, slot: i64) -> Option<String> {
         let loose = inodes.take_loose(id, slot)?;
         let name = encode(&loose.key);
-        let Some(directory) = loose.directory else {
-            return Some(name);
-        };
-        self.invalidate(directory, &name);
-        Some(format!("{}/{name}", inodes.path(directory)))
+        Some(match loose.directory {
+            Some(directory) => format!("{}/{name}", inodes.path(directory)),
+            None => name,
+        })
     }
 
     /// Takes note of the failure of what was promised and could not be done.

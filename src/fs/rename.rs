@@ -319,9 +319,7 @@ impl FileSystem {
                 inodes.detach_name(parent, new_name, Standing::Removed);
                 let record =
                     RecordNode::created(dataset.clone(), set.key.clone(), set.base, set.modified);
-                let ino = inodes.insert(parent, new_name, NodeKind::Record(Box::new(record)));
-                self.invalidate(parent, new_name);
-                ino
+                inodes.insert(parent, new_name, NodeKind::Record(Box::new(record)))
             }
         };
         if let Some(record) = inodes.record_mut(ino) {

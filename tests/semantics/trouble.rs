@@ -392,3 +392,29 @@ fn s22_plain_http_goes_nowhere_but_loopback() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("https"));
 }
+
+/// Whatever the kernel is to be told of a directory that somebody waits in, the daemon can be killed.
+#[test]
+fn s21_a_daemon_can_be_killed_whoever_waits_for_it() {
+    let bed = Bed::new();
+    bed.change("data", &[("gone", Some("v")), ("k", Some("v"))]);
+    let mut mounted = bed.mount("");
+    let dataset = bed.dataset(&mounted, "data");
+    run(&dataset, "cat *");
+    let file = OpenOptions::new().write(true).open(dataset.join("k"));
+    let mut file = file.unwrap();
+    bed.forget_calls();
+    bed.trouble("UpdateRecords", Trouble::Hang, 0, usize::MAX);
+    std::thread::scope(|scope| {
+        // It has the directory while it waits for its answer.
+        let removed = scope.spawn(|| fs::remove_file(dataset.join("gone")));
+        bed.wait_for_call("UpdateRecords");
+        // What is dropped has its name lead to the service's version again.
+        file.write_all(b"\xff").unwrap();
+        assert_eq!(errno(close(file)), libc::EILSEQ);
+        std::thread::sleep(Duration::from_millis(300));
+        mounted.signal(Signal::SIGKILL);
+        mounted.wait();
+        assert_eq!(errno(removed.join().unwrap()), libc::ECONNABORTED);
+    });
+}

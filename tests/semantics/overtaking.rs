@@ -422,3 +422,30 @@ fn guest(journal: &Journal) -> PathBuf {
     let mut files = directories.map(|directory| directory.unwrap().path().join("guest"));
     files.find(|file| file.exists()).unwrap()
 }
+
+/// What hangs in one dataset holds up no removal of another that was noted before.
+#[test]
+fn s08_a_removal_does_not_wait_for_what_came_after_it() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("gone", Some("v"))]);
+    let options = journal.options.replace("timeout=5s", "timeout=1s");
+    let mounted = journal.bed.mount(&options);
+    let dataset = journal.bed.dataset(&mounted, "data");
+    run(&dataset, "cat gone");
+    journal.bed.forget_calls();
+    // The first round, which has the removal alone, comes to nothing.
+    journal.bed.trouble(
+        "UpdateRecords",
+        Trouble::Fault("AccessDeniedException"),
+        0,
+        1,
+    );
+    run(&dataset, "rm gone");
+    journal.bed.wait_for_call("UpdateRecords");
+    // The mkdir'ed dataset is listed before anything is sent to it.
+    journal
+        .bed
+        .trouble("ListRecords", Trouble::Hang, 1, usize::MAX);
+    run(&dataset, "mkdir ../other; echo x > ../other/k");
+    journal.wait_for("it is removed", || journal.remote("gone").is_none());
+}

@@ -162,7 +162,7 @@ impl Client {
         };
         let turn = tokio::time::timeout_at(deadline.into(), turn).await;
         turn.unwrap_or_else(|_| {
-            Err(Error::TimedOut {
+            Err(Error::NoTurn {
                 host: self.host(service),
             })
         })

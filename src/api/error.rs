@@ -16,6 +16,9 @@ pub enum Error {
     /// No answer came before the deadline.
     #[error("no answer from {host} in time")]
     TimedOut { host: String },
+    /// Others that call it, or the credentials, took until the deadline, so nothing was sent.
+    #[error("no turn to call {host} in time")]
+    NoTurn { host: String },
     /// No connection could be made, so nothing was sent.
     #[error("{host} cannot be reached")]
     Unreachable {
@@ -52,6 +55,7 @@ impl Error {
         match self {
             Self::Fault(fault) => fault.code.name(),
             Self::TimedOut { .. } => "timed_out",
+            Self::NoTurn { .. } => "no_turn",
             Self::Unreachable { .. } => "unreachable",
             Self::Broken { .. } => "broken",
             Self::Garbled { .. } => "garbled",
@@ -70,7 +74,10 @@ impl Error {
         match self {
             Self::TimedOut { .. } | Self::Broken { .. } | Self::Garbled { .. } => true,
             Self::Fault(fault) => fault.is_server_error(),
-            Self::Unreachable { .. } | Self::NoCredentials { .. } | Self::Unsayable(_) => false,
+            Self::NoTurn { .. }
+            | Self::Unreachable { .. }
+            | Self::NoCredentials { .. }
+            | Self::Unsayable(_) => false,
         }
     }
 }

@@ -16,6 +16,7 @@ pub(super) fn is_worth_retrying(error: &Error, repeatable: bool) -> bool {
         }
         Error::Broken { .. } | Error::Garbled { .. } => repeatable,
         Error::TimedOut { .. }
+        | Error::NoTurn { .. }
         | Error::Unreachable { .. }
         | Error::NoCredentials { .. }
         | Error::Unsayable(_) => false,

@@ -1,4 +1,4 @@
-//! Sending what the journal holds: a dataset's changes together, removals last.
+//! Sending what the journal holds: a dataset's changes together, removals after what they wait for.
 //!
 //! Invariant: a removal is sent only after every set that was noted before it has been taken,
 //! whatever its dataset; so a move between datasets cannot lose both ends.

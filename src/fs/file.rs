@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::attr::{Attr, SetAttr};
 use super::control::FIXED;
@@ -249,7 +249,8 @@ impl FileSystem {
         drop(inodes);
         let entry = Entry {
             attr: attr.ok_or(Error::NotFound)?,
-            ttl: self.store.options().ttl,
+            // Refused, it is there no more.
+            ttl: Duration::ZERO,
         };
         Ok((entry, self.open_handle(ino, flags)))
     }

@@ -149,6 +149,15 @@ impl Inodes {
         }
     }
 
+    /// Takes a change without a file out, as another one has its place. Returns its row.
+    pub(super) fn drop_loose(&mut self, id: &RecordId) -> Option<i64> {
+        let loose = self.loose.remove(id)?;
+        if let Some(ticket) = loose.attempt {
+            loose.dataset.forget(ticket);
+        }
+        Some(loose.slot.id)
+    }
+
     /// The journal has nothing of a record's file any more.
     pub(super) fn take_queued(&mut self, id: &RecordId, ino: Ino) {
         if self.queue.get(id) == Some(&ino) {

@@ -390,7 +390,12 @@ impl FileSystem {
         let ino = inodes.child(parent, name)?;
         inodes.looked_up(ino, given);
         let attr = self.attr_of(ino, inodes.get(ino)?);
-        let ttl = self.store.options().ttl;
+        let is_sent = inodes.record(ino).is_some_and(RecordNode::is_sent);
+        let ttl = match is_sent {
+            true => self.store.options().ttl,
+            // Refused, it is there no more.
+            false => Duration::ZERO,
+        };
         Some(Entry { attr, ttl })
     }
 

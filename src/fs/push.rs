@@ -359,9 +359,7 @@ impl FileSystem {
         });
         if let Some(unsent) = &mut record.unsent {
             let all_sent = unsent.generation == push.sent.generation;
-            if let Some(sent) = sent {
-                unsent.append_behind(sent.len());
-            }
+            unsent.land(push.sent.generation, sent.map(str::len));
             // A value that is not only ours was not shown: the base stays what it was.
             if as_sent && !blind {
                 unsent.base = landed.base;
@@ -389,9 +387,7 @@ impl FileSystem {
             inodes.take_queued(&id, ino);
         }
         // A removal that was to come before this is over.
-        settled
-            .ids
-            .extend(inodes.loose.remove(&id).map(|loose| loose.slot.id));
+        settled.ids.extend(inodes.drop_loose(&id));
         let Some(record) = inodes.record_mut(ino) else {
             return settled;
         };

@@ -15,7 +15,7 @@ use super::lookup::FileSystem;
 use super::name::encode;
 use super::node::{Gate, Standing};
 use super::push::{Extent, add, lock_gate};
-use super::unsent::{Closed, UnsentKind};
+use super::unsent::UnsentKind;
 use crate::store::{Commit, Dataset, NewQueued, QueuedKind, Settled, Slot, Tie, shown_count};
 use crate::sync::{Base, Change, Kind, Left, Mark, Ticket, Unseen};
 use crate::wire::names::RecordKey;
@@ -86,7 +86,6 @@ struct Note {
     dataset: Arc<Dataset>,
     id: RecordId,
     change: NewQueued,
-    closed: Closed,
     generation: u64,
     tie: Option<i64>,
 }
@@ -187,16 +186,16 @@ impl FileSystem {
         let noted = {
             let mut inodes = self.inodes();
             // A removal of the same record is over: its row is this one now.
-            inodes.loose.remove(&note.id);
+            inodes.drop_loose(&note.id);
             let record = inodes.record_mut(ino);
             let unsent = record.and_then(|record| record.unsent.as_mut());
-            let noted = unsent.map(|unsent| unsent.note(slot, note.generation, note.closed));
-            if noted.is_some() {
+            let noted = unsent.is_some_and(|unsent| unsent.end_note(slot));
+            if noted {
                 inodes.queue.insert(note.id, ino);
             }
             noted
         };
-        if noted.is_none() {
+        if !noted {
             // An fsync sent it meanwhile.
             let settled = Settled {
                 ids: vec![slot.id],
@@ -252,7 +251,7 @@ impl FileSystem {
             add(&mut unsent.sent, mark);
         }
         let sent = unsent.marks(is_sent);
-        let closed = unsent.closed();
+        let text = unsent.begin_note();
         let left = record.dataset.left(&record.key, unsent.base);
         let change = NewQueued {
             key: record.key.clone(),
@@ -262,7 +261,7 @@ impl FileSystem {
                 UnsentKind::Edit => QueuedKind::Edit,
                 UnsentKind::Times => QueuedKind::Times,
             },
-            text: closed.text.clone(),
+            text,
             base: shown_count(unsent.base),
             // Its base is still what the earlier process knew.
             left: unsent.left.unwrap_or(left),
@@ -274,7 +273,6 @@ impl FileSystem {
             dataset: record.dataset.clone(),
             id,
             change,
-            closed,
             generation: unsent.generation,
             tie: unsent.queued.as_ref().and_then(|queued| queued.slot.tie),
         })))
@@ -340,13 +338,14 @@ impl FileSystem {
             refused: None,
             directory: Some(parent),
         };
+        inodes.drop_loose(&id);
         inodes.loose.insert(id, loose);
     }
 
     /// Sends a change that has no file. One that is refused for good is given up, and the record
     /// shows again.
     pub(super) async fn send_loose(&self, id: &RecordId, deadline: Instant) -> Result<(), Error> {
-        let (dataset, ticket, slot) = {
+        let (dataset, ticket, slot, operation) = {
             let mut inodes = self.inodes();
             let Some(loose) = inodes.loose.get_mut(id) else {
                 return Ok(());
@@ -355,7 +354,11 @@ impl FileSystem {
                 let change = loose.change(self.store.options().unseen);
                 loose.dataset.submit(vec![change])
             });
-            (loose.dataset.clone(), ticket, loose.slot)
+            let operation = match loose.hides() {
+                true => "unlink",
+                false => "setattr",
+            };
+            (loose.dataset.clone(), ticket, loose.slot, operation)
         };
         tokio::task::yield_now().await;
         let outcome = dataset.outcome(ticket, deadline).await;
@@ -385,7 +388,7 @@ impl FileSystem {
             Err(error) => {
                 let shown = Self::reveal(&mut self.inodes(), id, slot.id);
                 if let Some(path) = shown {
-                    self.note_untold("unlink", path, error);
+                    self.note_untold(operation, path, error);
                 }
             }
             Ok(base) => self.land_loose(id, slot.id, *base),

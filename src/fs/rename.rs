@@ -231,11 +231,10 @@ impl FileSystem {
             }
             inodes.rename(source.ino, new_name);
             // An earlier process may have left a removal of what has the name now.
-            let removal = inodes.loose.remove(&record_id(&dataset, &new_key));
+            let removal = inodes.drop_loose(&record_id(&dataset, &new_key));
             self.land_renamed(&mut inodes, new_key, &source, landed.first());
             removal
         };
-        let removal = removal.map(|removal| removal.slot.id);
         settled.ids.extend(removal);
         self.settle_queued(&dataset, settled).await;
         Ok(())
@@ -307,7 +306,7 @@ impl FileSystem {
             self.hide(&mut inodes, parent, dataset, removal, slot);
         }
         let id = record_id(dataset, &set.key);
-        inodes.loose.remove(&id);
+        inodes.drop_loose(&id);
         let ino = match source.is_node {
             true => {
                 inodes.rename(source.ino, new_name);

@@ -35,6 +35,8 @@ pub(super) struct Unsent {
     pub(super) attempt: Option<(Ticket, Sent)>,
     /// What was sent since its base was: the service may have it.
     pub(super) sent: Vec<Mark>,
+    /// What is being noted in the journal, and not sent meanwhile.
+    noting: Option<(u64, Closed)>,
     /// What the journal has of it.
     pub(super) queued: Option<InJournal>,
     /// Set if an earlier process left it.
@@ -228,6 +230,7 @@ impl Unsent {
             refused: None,
             attempt: None,
             sent: Vec::new(),
+            noting: None,
             queued: None,
             left: None,
         }
@@ -239,8 +242,20 @@ impl Unsent {
         queued.is_some_and(|queued| queued.generation == self.generation)
     }
 
-    /// The journal has a state of it, which it may not be in any more.
-    pub(super) fn note(&mut self, slot: Slot, generation: u64, closed: Closed) {
+    /// The present state is about to be noted in the journal. Returns its text.
+    pub(super) fn begin_note(&mut self) -> Arc<[u8]> {
+        let closed = self.closed();
+        let text = closed.text.clone();
+        self.noting = Some((self.generation, closed));
+        text
+    }
+
+    /// The journal has the state that was to be noted, in which the file may not be any more. Returns
+    /// false if the service has it as well by now.
+    pub(super) fn end_note(&mut self, slot: Slot) -> bool {
+        let Some((generation, closed)) = self.noting.take() else {
+            return false;
+        };
         let place = slot.id;
         let mut queued = match &self.queued {
             Some(before) => before.followed_by(slot, generation),
@@ -249,6 +264,17 @@ impl Unsent {
         };
         queued.closed = (self.generation != generation).then(|| Box::new(closed));
         self.queued = Some(queued);
+        true
+    }
+
+    /// The service has what was sent: so many bytes of a state of the file, and what is noted of it
+    /// until now need not be.
+    pub(super) fn land(&mut self, generation: u64, length: Option<usize>) {
+        if let Some(length) = length {
+            self.append_behind(length);
+        }
+        self.noting.take_if(|(noted, _)| *noted <= generation);
+        self.refused.take_if(|(refused, _)| *refused <= generation);
     }
 
     /// Keeps the state that the journal has, as the file is about to be changed.
@@ -293,11 +319,12 @@ impl Unsent {
 
     /// The service has so many bytes of the text: of one that was only written at its end, the rest is
     /// still to be added.
-    pub(super) fn append_behind(&mut self, length: usize) {
+    fn append_behind(&mut self, length: usize) {
         let queued = self.queued.as_mut();
         let closed = queued.and_then(|queued| queued.closed.as_mut());
+        let noting = self.noting.as_mut().map(|(_, closed)| &mut closed.kind);
         let kinds = closed.map(|closed| &mut closed.kind).into_iter();
-        for kind in kinds.chain([&mut self.kind]) {
+        for kind in kinds.chain(noting).chain([&mut self.kind]) {
             if let UnsentKind::Append { from } = kind {
                 *from = length;
             }
@@ -382,5 +409,57 @@ pub(super) fn check_size(
     match total > MAX_VALUE_CHARS {
         true => Err(Error::TooBig),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::Shown;
+
+    fn appended(text: &str, from: usize) -> Unsent {
+        let base = Base {
+            life: 0,
+            shown: Shown::Version(1),
+        };
+        let kind = UnsentKind::Append { from };
+        let mut unsent = Unsent::new(kind, base, Timestamp::from_millis(0));
+        unsent.text = text.into();
+        unsent.touch();
+        unsent
+    }
+
+    const SLOT: Slot = Slot {
+        id: 7,
+        place: 7,
+        tie: None,
+    };
+
+    #[test]
+    fn s08_what_lands_while_a_later_text_is_noted_is_not_appended_twice() {
+        let mut unsent = appended("ab", 1);
+        let sent = unsent.generation;
+        unsent.text = "abc".into();
+        unsent.touch();
+        unsent.begin_note();
+        unsent.land(sent, Some(2));
+        // Somebody writes on before it is noted.
+        unsent.text = "abcd".into();
+        unsent.touch();
+        assert!(unsent.end_note(SLOT));
+        let journaled = unsent.journaled().unwrap();
+        assert_eq!(journaled.text, b"abc");
+        assert_eq!(journaled.kind, UnsentKind::Append { from: 2 });
+    }
+
+    #[test]
+    fn s08_what_was_sent_while_it_was_noted_is_not_sent_again() {
+        let mut unsent = appended("ab", 1);
+        unsent.begin_note();
+        unsent.land(unsent.generation, Some(2));
+        unsent.text = "abc".into();
+        unsent.touch();
+        assert!(!unsent.end_note(SLOT));
+        assert!(unsent.journaled().is_none());
     }
 }

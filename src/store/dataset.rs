@@ -377,7 +377,12 @@ impl Dataset {
             let mut inner = lock(&self.inner);
             inner.listing = false;
             match listed {
-                Ok(listing) => inner.state.handle_listed(listing, at),
+                Ok(listing) => {
+                    inner.state.handle_listed(listing, at);
+                    if !inner.state.is_unsure() {
+                        inner.trouble = None;
+                    }
+                }
                 Err(api::Error::Fault(fault)) if fault.is_unknown_sync_count() && since > 0 => {
                     inner.state.handle_unknown_sync_count();
                 }

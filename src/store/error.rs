@@ -101,7 +101,7 @@ impl From<api::Error> for Error {
     fn from(error: api::Error) -> Self {
         let kind = match &error {
             api::Error::Fault(fault) => fault_kind(fault),
-            api::Error::TimedOut { .. } => ErrorKind::TimedOut,
+            api::Error::TimedOut { .. } | api::Error::NoTurn { .. } => ErrorKind::TimedOut,
             api::Error::Unreachable { .. } => ErrorKind::Unreachable,
             api::Error::Broken { .. } | api::Error::Garbled { .. } => ErrorKind::Failed,
             api::Error::NoCredentials { .. } => ErrorKind::Unauthenticated,
@@ -114,7 +114,9 @@ impl From<api::Error> for Error {
 impl From<JournalError> for Error {
     fn from(error: JournalError) -> Self {
         let kind = match &error {
-            JournalError::Full(_) | JournalError::NoRoom => ErrorKind::NoSpace,
+            JournalError::Full(_) | JournalError::NoRoom | JournalError::TooMuch => {
+                ErrorKind::NoSpace
+            }
             JournalError::File { .. }
             | JournalError::Locked(_)
             | JournalError::Foreign(_)

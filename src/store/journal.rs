@@ -93,8 +93,11 @@ pub enum JournalError {
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
     /// The little that is left is for what became of changes that were taken before.
-    #[error("the disk has less than {} MiB left, which the journal needs", reserve::BYTES >> 20)]
+    #[error("{} MiB cannot be set aside on the disk, which the journal needs", reserve::BYTES >> 20)]
     NoRoom,
+    /// It was not noted, and is not remembered.
+    #[error("the disk is full, and too much waits for room on it")]
+    TooMuch,
     #[error("the journal cannot be read or written")]
     Database(#[source] rusqlite::Error),
 }

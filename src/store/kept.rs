@@ -132,9 +132,10 @@ impl Dataset {
             return Ok(parked);
         }
         let _one_at_a_time = self.keeping.lock().await;
+        let waiting = self.ask(|journal, place| journal.changing(place)).await?;
         let mut equal = Vec::new();
         for version in parked.iter().filter(|version| version.expires.is_none()) {
-            if self.is_changing(&version.key) {
+            if self.is_changing(&version.key) || waiting.contains(&version.key) {
                 // It may be what is about to be replaced.
                 continue;
             }
@@ -149,7 +150,10 @@ impl Dataset {
             }
         }
         for id in &equal {
-            self.discard_parked(*id).await?;
+            // On a full disk it goes another time.
+            if let Err(error) = self.discard_parked(*id).await {
+                tracing::debug!(%error, "a kept version that the service has stays");
+            }
         }
         parked.retain(|version| !equal.contains(&version.id));
         Ok(parked)

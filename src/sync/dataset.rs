@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Group, Planned, plan_group};
-use super::change::{Base, Change, Shown, Ticket};
+use super::change::{Change, Ticket};
 use super::conflict::Refusal;
 use super::exchange::{Landed, Listing, Outcome, Step};
 use super::remote::{Evidence, Remote, evidence};
 use crate::wire::fault::{Code, Fault};
 use crate::wire::names::RecordKey;
 use crate::wire::records::{Record, RecordPatch};
-use crate::wire::timestamp::Timestamp;
 
 /// How often a group is sent again after conflicts and refused tokens.
 const MAX_ATTEMPTS: u32 = 10;
@@ -53,92 +52,6 @@ impl DatasetState {
             life,
             ..Self::default()
         }
-    }
-
-    // What is known.
-
-    /// Returns which life of the dataset this is.
-    pub fn life(&self) -> u32 {
-        self.life
-    }
-
-    /// Returns whether the last listing is younger than `ttl`.
-    pub fn is_fresh(&self, now: Instant, ttl: Duration) -> bool {
-        self.freshness(now, ttl) > Duration::ZERO
-    }
-
-    /// Returns what is left of the last listing's `ttl`.
-    pub fn freshness(&self, now: Instant, ttl: Duration) -> Duration {
-        let Some(listed) = &self.listed else {
-            return Duration::ZERO;
-        };
-        ttl.saturating_sub(now.saturating_duration_since(listed.at))
-    }
-
-    /// Returns whether it was ever listed, and not evicted since.
-    pub fn is_listed(&self) -> bool {
-        self.listed.is_some()
-    }
-
-    /// Returns whether the service has the dataset.
-    pub fn exists(&self) -> bool {
-        self.exists
-    }
-
-    /// Returns the record with `key`, unless it is absent or a tombstone.
-    pub fn record(&self, key: &RecordKey) -> Option<&Remote> {
-        self.records
-            .get(key)
-            .filter(|remote| remote.value.is_some())
-    }
-
-    /// Returns the records that are no tombstones, by key.
-    pub fn records(&self) -> impl Iterator<Item = (&RecordKey, &Remote)> {
-        self.records
-            .iter()
-            .filter(|(_, remote)| remote.value.is_some())
-    }
-
-    /// Returns when the service last saw a record change, removals included.
-    pub fn modified(&self) -> Option<Timestamp> {
-        self.records.values().map(|remote| remote.changed).max()
-    }
-
-    /// Returns what a change that begins now would have as its base.
-    pub fn base(&self, key: &RecordKey) -> Base {
-        let shown = match self.record(key) {
-            Some(remote) => Shown::Version(remote.sync_count),
-            None => Shown::Absent,
-        };
-        Base {
-            life: self.life,
-            shown,
-        }
-    }
-
-    /// Returns the sync count of a record or its tombstone, 0 if the service never had it; None if
-    /// the records are not known.
-    pub fn sync_count(&self, key: &RecordKey) -> Option<i64> {
-        self.listed.as_ref()?;
-        Some(self.records.get(key).map_or(0, |remote| remote.sync_count))
-    }
-
-    /// Returns whether a change of `key` waits to be sent, or was and has no outcome yet.
-    pub fn is_changing(&self, key: &RecordKey) -> bool {
-        let mut changes = self.staged.iter().flat_map(|group| &group.changes);
-        changes.any(|change| change.key == *key)
-    }
-
-    /// Returns the bytes of keys and values, as the service counts a dataset's size.
-    pub fn bytes(&self) -> usize {
-        let bytes = |(key, remote): (&RecordKey, &Remote)| {
-            let value = remote
-                .value
-                .as_ref()
-                .map_or(0, |value| value.as_bytes().len());
-            key.text().as_bytes().len() + value
-        };
-        self.records().map(bytes).sum()
     }
 
     /// Forgets the records, unless something waits to be sent. Bases are not kept here, so none
@@ -219,6 +132,12 @@ impl DatasetState {
     /// Returns whether a group is still undecided.
     pub fn has(&self, ticket: Ticket) -> bool {
         self.position(ticket).is_some()
+    }
+
+    /// Returns whether an answer is missing of something that somebody waits for.
+    pub fn is_unsure(&self) -> bool {
+        let mut groups = self.staged.iter();
+        groups.any(|group| group.awaited && !group.lost.is_empty())
     }
 
     /// Returns the groups that somebody waits for.
@@ -591,5 +510,6 @@ impl DatasetState {
 /// Far enough back that no `ttl` in use calls it fresh.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
+mod known;
 #[cfg(test)]
 mod tests;

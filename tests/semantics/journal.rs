@@ -30,6 +30,15 @@ impl Journal {
         (mounted, dataset)
     }
 
+    /// Kills the daemon; the next one has the service again, and sends what was left.
+    pub(super) fn mount_again(&self, mounted: &mut Mounted) -> (Mounted, PathBuf) {
+        kill(mounted);
+        self.bed.calm();
+        let (mounted, dataset) = self.mount();
+        File::open(&dataset).unwrap().sync_all().unwrap();
+        (mounted, dataset)
+    }
+
     /// Has nothing reach the service.
     pub(super) fn cut(&self) {
         self.bed

@@ -25,10 +25,7 @@ fn s08_a_file_made_again_stays_while_the_removal_before_it_is_made() {
     // What is closed now is sent by the next mount, over the tombstone that is ours.
     journal.cut();
     drop(again);
-    kill(&mut mounted);
-    journal.bed.calm();
-    let (_mounted, dataset) = journal.mount();
-    File::open(&dataset).unwrap().sync_all().unwrap();
+    let (_mounted, dataset) = journal.mount_again(&mut mounted);
     assert_eq!(parked(&dataset), []);
     assert_eq!(journal.remote("k").as_deref(), Some("new\n"));
 }
@@ -45,10 +42,7 @@ fn s08_a_file_made_again_is_sent_though_nobody_saw_that_the_removal_was_made() {
     let again = Writer::begin(&dataset.join("k"), "new");
     journal.wait_for("it is removed", || journal.remote("k").is_none());
     drop(again);
-    kill(&mut mounted);
-    journal.bed.calm();
-    let (_mounted, dataset) = journal.mount();
-    File::open(&dataset).unwrap().sync_all().unwrap();
+    let (_mounted, dataset) = journal.mount_again(&mut mounted);
     assert_eq!(parked(&dataset), []);
     assert_eq!(journal.remote("k").as_deref(), Some("new\n"));
 }

@@ -374,10 +374,7 @@ fn s08_a_date_that_an_earlier_process_set_is_no_failure() {
     run(&dataset, "touch -d @1000000000 k");
     journal.bed.wait_for_call("UpdateRecords");
     std::thread::sleep(Duration::from_millis(200));
-    kill(&mut mounted);
-    journal.bed.calm();
-    let (mounted, dataset) = journal.mount();
-    sync(&dataset);
+    let (mounted, _) = journal.mount_again(&mut mounted);
     let failures = fs::read_to_string(mounted.path.join(".cognito/errors.log"));
     assert_eq!(failures.unwrap(), "");
     assert_eq!(rows(&journal), 0);
@@ -448,4 +445,24 @@ fn s08_a_removal_does_not_wait_for_what_came_after_it() {
         .trouble("ListRecords", Trouble::Hang, 1, usize::MAX);
     run(&dataset, "mkdir ../other; echo x > ../other/k");
     journal.wait_for("it is removed", || journal.remote("gone").is_none());
+}
+
+/// What moves a record on and on does not let the removal of its first name overtake it.
+#[test]
+fn s08_a_removal_waits_for_a_set_under_its_next_name() {
+    let journal = Journal::new();
+    journal.bed.change("data", &[("f", Some("precious"))]);
+    journal.bed.change("there", &[("x", Some("x"))]);
+    let (_mounted, dataset) = journal.mount();
+    let there = dataset.with_file_name("there");
+    run(&dataset, "cat f ../there/x");
+    journal.cut();
+    run(&dataset, "mv f ../there/f; mv ../there/f ../there/g");
+    journal.bed.calm();
+    let quota = Trouble::Fault("LimitExceededException");
+    journal.bed.trouble("UpdateRecords", quota, 0, 1);
+    journal.wait_for("it is refused", || !parked(&there).is_empty());
+    sync(&dataset);
+    assert_eq!(journal.remote("f").as_deref(), Some("precious"));
+    assert_eq!(fs::read_to_string(dataset.join("f")).unwrap(), "precious");
 }

@@ -153,10 +153,7 @@ fn s08_what_was_made_over_a_tombstone_is_sent_by_the_next_mount() {
     // Twice, the second time after it was changed in between.
     let (mut mounted, dataset) = journal.mount();
     run(&dataset, "echo more >> gone");
-    kill(&mut mounted);
-    journal.bed.calm();
-    let (_mounted, dataset) = journal.mount();
-    File::open(&dataset).unwrap().sync_all().unwrap();
+    let (_mounted, dataset) = journal.mount_again(&mut mounted);
     assert_eq!(journal.remote("gone").as_deref(), Some("again\nmore\n"));
     assert_eq!(journal.remote("new").as_deref(), Some("new\n"));
     assert_eq!(parked(&dataset), []);

@@ -90,12 +90,20 @@ impl Journal {
         // From its beginning, so that it waits for whoever else has it.
         let immediate = TransactionBehavior::Immediate;
         let tx = inner.connection.transaction_with_behavior(immediate)?;
+        // A set under another name stays where it was: before the removals that wait for it.
+        let removed = changes
+            .iter()
+            .filter(|change| change.kind == QueuedKind::Remove);
+        let mut moved = None;
+        for key in removed.map(|change| &change.key).chain(dropped) {
+            moved = earlier(moved, set_place(&tx, place, key)?);
+        }
         for key in dropped {
             forget(&tx, place, key)?;
         }
         let mut slots: Vec<Slot> = Vec::new();
         for change in changes {
-            let slot = put(&tx, place, change)?;
+            let slot = put(&tx, place, change, moved)?;
             slots.push(slot);
         }
         let tied = match slots.first() {
@@ -149,17 +157,37 @@ fn forget(
     Ok(())
 }
 
-fn put(tx: &Connection, place: Place<'_>, change: &NewQueued) -> rusqlite::Result<Slot> {
+/// Returns the place of what is to become of a record, unless it is to be removed.
+fn set_place(
+    tx: &Connection,
+    (pool, identity, dataset): Place<'_>,
+    key: &RecordKey,
+) -> rusqlite::Result<Option<i64>> {
+    let query = "SELECT place FROM changes WHERE pool = ?1 AND identity = ?2 AND dataset = ?3
+            AND key = ?4 AND kind <> 'remove'";
+    let of_key = params![
+        pool.as_str(),
+        identity.as_str(),
+        dataset.as_str(),
+        key.text().as_bytes()
+    ];
+    tx.query_row(query, of_key, |row| row.get(0)).optional()
+}
+
+fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
+}
+
+/// Writes a change; `moved` is the place of a set that it takes along.
+fn put(
+    tx: &Connection,
+    place: Place<'_>,
+    change: &NewQueued,
+    moved: Option<i64>,
+) -> rusqlite::Result<Slot> {
     let (pool, identity, dataset) = place;
     let key = change.key.text().as_bytes();
-    let older: Option<i64> = tx
-        .query_row(
-            "SELECT place FROM changes WHERE pool = ?1 AND identity = ?2 AND dataset = ?3
-                AND key = ?4 AND kind <> 'remove'",
-            params![pool.as_str(), identity.as_str(), dataset.as_str(), key],
-            |row| row.get(0),
-        )
-        .optional()?;
+    let older = earlier(moved, set_place(tx, place, &change.key)?);
     forget(tx, place, &change.key)?;
     let (kind, from) = match change.kind {
         QueuedKind::Whole => ("whole", None),
@@ -352,6 +380,7 @@ mod tests {
             .iter()
             .map(|queued| (queued.change.key.as_str().unwrap(), queued.slot.tie))
             .collect();
-        assert_eq!(told, [("a", again[0].tie), ("c", again[0].tie)]);
+        // The set stays before the removal.
+        assert_eq!(told, [("c", again[0].tie), ("a", again[0].tie)]);
     }
 }

@@ -12,6 +12,9 @@ use super::parked::park;
 use super::{Inner, Journal, JournalError, NewParked, Whereabouts};
 use crate::wire::timestamp::Timestamp;
 
+/// How many bytes of versions that are to be kept may wait for room on the disk.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
 /// What became of changes of one dataset.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -29,10 +32,16 @@ impl Journal {
     /// again.
     ///
     /// # Errors
-    /// Why it is not on the disk yet.
+    /// Why it is not on the disk yet; [`JournalError::TooMuch`] if it is not remembered either.
     pub fn settle(&self, outcome: Outcome) -> Result<(), JournalError> {
         let mut inner = self.inner();
-        inner.owed.push_back(outcome);
+        if !inner.owed.iter().any(|owed| owed.is_same(&outcome)) {
+            let waiting: usize = inner.owed.iter().map(Outcome::bytes).sum();
+            if outcome.ids.is_empty() && waiting + outcome.bytes() > MOST_BYTES {
+                return Err(JournalError::TooMuch);
+            }
+            inner.owed.push_back(outcome);
+        }
         inner.pay()
     }
 
@@ -47,6 +56,26 @@ impl Journal {
     /// Returns how many outcomes are not on the disk.
     pub fn owed(&self) -> usize {
         self.inner().owed.len()
+    }
+}
+
+impl Outcome {
+    fn bytes(&self) -> usize {
+        let parked = self.parked.as_ref();
+        parked.map_or(0, |(parked, _)| parked.text.len())
+    }
+
+    /// Returns whether nothing else is to be noted than another would have.
+    fn is_same(&self, other: &Self) -> bool {
+        let told = |outcome: &Self| {
+            let (parked, _) = outcome.parked.clone()?;
+            Some((parked.key, parked.side, parked.sync_count, parked.text))
+        };
+        self.dataset == other.dataset
+            && other.ids.is_empty()
+            && other.rebased.is_none()
+            && told(other).is_some()
+            && told(self) == told(other)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Versions kept from being lost: what was written here and not taken, and what was replaced
 //! without anybody here having seen it.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Journal, JournalError, Place};
@@ -69,6 +71,24 @@ const COLUMNS: &str =
     "id, key, side, sync_count, number, length(text), modified, reason, at, expires";
 
 impl Journal {
+    /// Returns the records of a dataset of which changes are still to be sent.
+    pub fn changing(
+        &self,
+        (pool, identity, dataset): Place<'_>,
+    ) -> Result<HashSet<RecordKey>, JournalError> {
+        let inner = self.inner();
+        let mut query = inner.connection.prepare_cached(
+            "SELECT key FROM changes WHERE pool = ?1 AND identity = ?2 AND dataset = ?3",
+        )?;
+        let rows = query.query_map(
+            params![pool.as_str(), identity.as_str(), dataset.as_str()],
+            |row| row.get::<_, Vec<u8>>(0),
+        )?;
+        let keys: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
+        let keys = keys.into_iter().map(Text::from_bytes);
+        Ok(keys.filter_map(|key| RecordKey::new(key).ok()).collect())
+    }
+
     /// Keeps a version. One that is kept already is not kept twice.
     pub fn park(
         &self,
@@ -188,6 +208,21 @@ pub(super) fn park(
             new.reason,
             at.as_millis(),
             new.expires.map(Timestamp::as_millis),
+        ],
+    )?;
+    // One that was kept before is kept from now on.
+    connection.execute(
+        "UPDATE parked SET at = ?8 WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
+            AND side = ?5 AND sync_count = ?6 AND text = ?7",
+        params![
+            pool.as_str(),
+            identity.as_str(),
+            dataset.as_str(),
+            new.key.text().as_bytes(),
+            new.side.name(),
+            new.sync_count,
+            new.text,
+            at.as_millis(),
         ],
     )?;
     Ok(())

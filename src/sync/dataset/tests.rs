@@ -3,6 +3,7 @@
 use super::*;
 use crate::sync::change::Kind;
 use crate::sync::change::Unseen;
+use crate::wire::timestamp::Timestamp;
 
 fn listing(since: i64, records: Vec<Record>) -> Listing {
     Listing {

@@ -138,6 +138,11 @@ impl Bed {
         self.tap.trouble(operation, trouble, after, times);
     }
 
+    /// Makes trouble for every call of a dataset.
+    pub fn trouble_in(&self, dataset: &str, trouble: Trouble) {
+        self.tap.trouble_in(dataset, trouble);
+    }
+
     /// Does something while no call is carried out.
     pub fn undisturbed<T>(&self, action: impl FnOnce() -> T) -> T {
         self.tap.undisturbed(action)

@@ -39,6 +39,8 @@ pub enum Trouble {
 
 struct Wanted {
     operation: &'static str,
+    /// A part of the path, such as a dataset's.
+    within: String,
     trouble: Trouble,
     /// How many calls pass before it strikes.
     after: usize,
@@ -75,9 +77,21 @@ impl Tap {
     pub fn trouble(&self, operation: &'static str, trouble: Trouble, after: usize, times: usize) {
         self.wanted.lock().unwrap().push(Wanted {
             operation,
+            within: String::new(),
             trouble,
             after,
             times,
+        });
+    }
+
+    /// Makes trouble for every call of a dataset.
+    pub fn trouble_in(&self, dataset: &str, trouble: Trouble) {
+        self.wanted.lock().unwrap().push(Wanted {
+            operation: "*",
+            within: format!("/datasets/{dataset}"),
+            trouble,
+            after: 0,
+            times: usize::MAX,
         });
     }
 
@@ -85,10 +99,11 @@ impl Tap {
         self.wanted.lock().unwrap().clear();
     }
 
-    fn strike(&self, operation: &str) -> Option<Trouble> {
+    fn strike(&self, operation: &str, path: &str) -> Option<Trouble> {
         let mut wanted = self.wanted.lock().unwrap();
         let meant = |wanted: &&mut Wanted| {
-            (wanted.operation == "*" || wanted.operation == operation) && wanted.times > 0
+            let is_named = wanted.operation == "*" || wanted.operation == operation;
+            is_named && path.contains(&wanted.within) && wanted.times > 0
         };
         let wanted = wanted.iter_mut().find(meant)?;
         if wanted.after > 0 {
@@ -116,7 +131,7 @@ impl Tap {
         let before = tap.under_way.fetch_add(1, Ordering::Relaxed);
         tap.most.fetch_max(before + 1, Ordering::Relaxed);
         let _one_of_them = Leaving(tap.clone());
-        match tap.strike(operation) {
+        match tap.strike(operation, request.uri().path()) {
             None => tap.serve(next, request).await,
             Some(Trouble::Hang) => std::future::pending().await,
             Some(Trouble::LoseCall) => broken(),

@@ -273,6 +273,27 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_of_the_version_before_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Journal::open(directory.path(), Instant::now()).unwrap());
+        let old = Connection::open(directory.path().join("journal.db")).unwrap();
+        old.execute_batch(
+            "ALTER TABLE changes DROP COLUMN sync_count; PRAGMA user_version = 1;
+             INSERT INTO changes (place, pool, identity, dataset, key, kind, text, base, existed,
+                modified, sent)
+             VALUES (1, 'us-east-1:00000000-0000-4000-8000-000000000001',
+                'us-east-1:00000000-0000-4000-8000-000000000002', 'data', x'6b', 'whole', x'76', 4,
+                1, 7, x'')",
+        )
+        .unwrap();
+        drop(old);
+        let journal = Journal::open(directory.path(), Instant::now()).unwrap();
+        let queued = journal.queued().unwrap();
+        assert_eq!(*queued[0].change.text, *b"v");
+        assert_eq!(queued[0].change.left.sync_count, None);
+    }
+
+    #[test]
     fn what_is_not_ours_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.db");

@@ -168,7 +168,6 @@ impl FileSystem {
             return Ok(None);
         };
         let sent_before = record.is_sent();
-        let listed = record.dataset.record(&record.key);
         let Some(unsent) = &mut record.unsent else {
             return Ok(None);
         };
@@ -202,17 +201,20 @@ impl FileSystem {
             UnsentKind::Times => Kind::Times,
         };
         let (generation, modified) = (version.generation, version.modified);
-        let own = listed.filter(|listed| listed.base == unsent.base);
-        let own = own.and_then(|listed| listed.remote.value);
-        let value = match times {
-            true => own.as_ref().map(Text::as_bytes),
-            false => Some(text.as_bytes()),
+        let mark = match times {
+            true => {
+                let listed = record.dataset.record(&record.key);
+                let dated = listed.filter(|listed| listed.base == unsent.base);
+                let dated = dated.and_then(|listed| listed.remote.value);
+                dated.map(|value| Mark::new(Some(value.as_bytes()), modified))
+            }
+            false => Some(Mark::new(Some(text.as_bytes()), modified)),
         };
         let now = Sent {
             generation,
             text: (!times).then(|| text.clone()),
             modified,
-            mark: value.map(|value| Mark::new(Some(value), modified)),
+            mark,
         };
         let (attempt, sent) = match unsent.attempt.take() {
             Some((ticket, sent)) => (Some(ticket), sent),

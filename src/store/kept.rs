@@ -119,11 +119,11 @@ impl Dataset {
     /// Lists the versions that are kept, by key, oldest first. One that the service has again is
     /// let go.
     pub async fn parked(self: &Arc<Self>, deadline: Instant) -> Result<Vec<Parked>, Error> {
-        let parked = self.ask(|journal, place| {
+        let list = |journal: &Journal, place: Place<'_>| {
             discard_expired(journal);
             journal.parked(place)
-        });
-        let mut parked = parked.await?;
+        };
+        let parked = self.ask(list).await?;
         if parked.is_empty() {
             return Ok(parked);
         }
@@ -132,6 +132,8 @@ impl Dataset {
             return Ok(parked);
         }
         let _one_at_a_time = self.keeping.lock().await;
+        // Some may have been kept, or kept anew, while it was listed.
+        let mut parked = self.ask(list).await?;
         let waiting = self.ask(|journal, place| journal.changing(place)).await?;
         let mut equal = Vec::new();
         for version in parked.iter().filter(|version| version.expires.is_none()) {

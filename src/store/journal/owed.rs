@@ -35,7 +35,7 @@ impl Journal {
     /// Why it is not on the disk yet; [`JournalError::TooMuch`] if it is not remembered either.
     pub fn settle(&self, outcome: Outcome) -> Result<(), JournalError> {
         let mut inner = self.inner();
-        if !inner.owed.iter().any(|owed| owed.is_same(&outcome)) {
+        if !inner.owed.iter().any(|owed| owed.covers(&outcome)) {
             let waiting: usize = inner.owed.iter().map(Outcome::bytes).sum();
             if outcome.ids.is_empty() && waiting + outcome.bytes() > MOST_BYTES {
                 return Err(JournalError::TooMuch);
@@ -65,17 +65,16 @@ impl Outcome {
         parked.map_or(0, |(parked, _)| parked.text.len())
     }
 
-    /// Returns whether nothing else is to be noted than another would have.
-    fn is_same(&self, other: &Self) -> bool {
-        let told = |outcome: &Self| {
-            let (parked, _) = outcome.parked.clone()?;
-            Some((parked.key, parked.side, parked.sync_count, parked.text))
+    /// Returns whether another has nothing to be noted but the version that this one keeps.
+    fn covers(&self, other: &Self) -> bool {
+        let (Some((kept, _)), Some((new, _))) = (&self.parked, &other.parked) else {
+            return false;
         };
-        self.dataset == other.dataset
-            && other.ids.is_empty()
+        other.ids.is_empty()
             && other.rebased.is_none()
-            && told(other).is_some()
-            && told(self) == told(other)
+            && self.dataset == other.dataset
+            && (&kept.key, kept.side, kept.sync_count) == (&new.key, new.side, new.sync_count)
+            && kept.text == new.text
     }
 }
 

@@ -184,46 +184,39 @@ pub(super) fn park(
     new: &NewParked,
     at: Timestamp,
 ) -> rusqlite::Result<()> {
+    let values = params![
+        pool.as_str(),
+        identity.as_str(),
+        dataset.as_str(),
+        new.key.text().as_bytes(),
+        new.side.name(),
+        new.sync_count,
+        new.text,
+        new.modified.as_millis(),
+        new.reason,
+        at.as_millis(),
+        new.expires.map(Timestamp::as_millis),
+    ];
+    // One that is kept already is kept from now on.
+    let kept = connection.execute(
+        "UPDATE parked SET at = ?10
+         WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
+            AND side = ?5 AND sync_count = ?6 AND text = ?7
+            AND (expires IS NULL OR ?11 IS NOT NULL)",
+        values,
+    )?;
+    if kept > 0 {
+        return Ok(());
+    }
     connection.execute(
         "INSERT INTO parked
             (pool, identity, dataset, key, side, sync_count, text, modified, reason, at, expires,
              number)
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
-            (SELECT 1 + coalesce(max(number), 0) FROM parked
-             WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
-             AND side = ?5 AND sync_count = ?6)
-         WHERE NOT EXISTS (SELECT 1 FROM parked
-            WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
-            AND side = ?5 AND sync_count = ?6 AND text = ?7
-            AND (expires IS NULL OR ?11 IS NOT NULL))",
-        params![
-            pool.as_str(),
-            identity.as_str(),
-            dataset.as_str(),
-            new.key.text().as_bytes(),
-            new.side.name(),
-            new.sync_count,
-            new.text,
-            new.modified.as_millis(),
-            new.reason,
-            at.as_millis(),
-            new.expires.map(Timestamp::as_millis),
-        ],
-    )?;
-    // One that was kept before is kept from now on.
-    connection.execute(
-        "UPDATE parked SET at = ?8 WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
-            AND side = ?5 AND sync_count = ?6 AND text = ?7",
-        params![
-            pool.as_str(),
-            identity.as_str(),
-            dataset.as_str(),
-            new.key.text().as_bytes(),
-            new.side.name(),
-            new.sync_count,
-            new.text,
-            at.as_millis(),
-        ],
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 1 + coalesce(max(number), 0)
+         FROM parked
+         WHERE pool = ?1 AND identity = ?2 AND dataset = ?3 AND key = ?4
+            AND side = ?5 AND sync_count = ?6",
+        values,
     )?;
     Ok(())
 }

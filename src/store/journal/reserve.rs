@@ -43,8 +43,10 @@ impl Reserve {
 
     /// Gives the room up. Returns whether there was some.
     pub(super) fn spend(&mut self) -> bool {
-        let removed = self.path.as_ref().map(fs::remove_file);
-        std::mem::take(&mut self.is_made) && removed.is_some_and(|removed| removed.is_ok())
+        let Some(path) = &self.path else {
+            return false;
+        };
+        std::mem::take(&mut self.is_made) && fs::remove_file(path).is_ok()
     }
 
     /// Makes it again if it was spent. Returns whether it is there.

@@ -120,6 +120,27 @@ fn s07_what_was_dropped_is_not_shown_for_the_rest_of_ttl() {
     );
 }
 
+/// A name that leads to another version than the kernel was told is looked up again by `stat` too.
+#[test]
+fn s07_what_an_append_was_put_behind_shows_in_stat_at_once() {
+    let bed = Bed::new();
+    bed.change("data", &[("log", Some("a\n"))]);
+    let mounted = bed.mount("ttl=60s");
+    let path = bed.dataset(&mounted, "data").join("log");
+    fs::read(&path).unwrap();
+    bed.change("data", &[("log", Some("a\nb\n"))]);
+    run(path.parent().unwrap(), "echo c >> log");
+    assert_eq!(
+        bed.remote("data", "log").flatten().as_deref(),
+        Some("a\nb\nc\n")
+    );
+    let begun = Instant::now();
+    while fs::metadata(&path).unwrap().len() != 6 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn s07_closes_that_meet_go_together() {
     let bed = Bed::new();

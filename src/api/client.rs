@@ -1,6 +1,6 @@
 //! The typed client: one method, any operation.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::calls::{Calls, Exchanged};
@@ -45,6 +45,8 @@ pub struct Client {
 struct Way {
     reachability: Arc<Reachability>,
     limiter: Limiter,
+    /// What came of the last call, if it keeps others from having their turn.
+    told: Mutex<Option<Arc<Error>>>,
 }
 
 impl Way {
@@ -52,7 +54,17 @@ impl Way {
         Self {
             reachability: Arc::default(),
             limiter: Limiter::new(concurrency.max(1)),
+            told: Mutex::default(),
         }
+    }
+
+    fn note(&self, told: Option<Arc<Error>>) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+
+    fn told(&self) -> Option<Arc<Error>> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.clone()
     }
 }
 
@@ -104,34 +116,55 @@ impl Client {
         operation: &O,
         deadline: Instant,
     ) -> Result<O::Answer, Error> {
+        self.call_telling(operation, deadline, |_| {}).await
+    }
+
+    /// Calls an operation as [`call`](Self::call) does, and tells of each answer that has it tried
+    /// again: those who wait for the call may have to end before it does.
+    ///
+    /// # Errors
+    /// See [`call`](Self::call).
+    pub async fn call_telling<O: Operation>(
+        &self,
+        operation: &O,
+        deadline: Instant,
+        tell: impl Fn(&Error),
+    ) -> Result<O::Answer, Error> {
         let request = operation.request();
+        let way = self.way(request.service);
         let mut attempt = 0;
+        let mut told: Option<Arc<Error>> = None;
         loop {
-            let place = self.place(request.service, deadline).await?;
+            let place = self.place(request.service, deadline).await;
+            let place = place.map_err(|error| error.after(told.clone()))?;
             let mut exchanged = Exchanged::default();
             let answered = self.attempt::<O>(&request, &mut exchanged, deadline).await;
             let error = answered.as_ref().err().map(|(error, _)| error);
             self.calls.note(O::NAME, attempt > 0, exchanged, error);
             place.answered(error.is_some_and(Error::is_throttle));
-            let error = match answered {
-                Ok(answer) => return Ok(answer),
-                Err((error, retry_after)) => {
-                    attempt += 1;
-                    self.note(request.service, &error);
-                    let pause = self.pause(attempt).max(retry_after.unwrap_or_default());
-                    let time_left = deadline.saturating_duration_since(Instant::now());
-                    let again = retry::is_worth_retrying(&error, O::REPEATABLE)
-                        && pause < time_left
-                        && !(is_credentials(&error) && attempt > 1);
-                    if again {
-                        tracing::debug!(operation = O::NAME, attempt, %error, "trying again");
-                        tokio::time::sleep(pause).await;
-                        continue;
-                    }
-                    error
+            let (error, retry_after) = match answered {
+                Ok(answer) => {
+                    way.note(None);
+                    return Ok(answer);
                 }
+                Err((error, retry_after)) => (error.after(told.take()), retry_after),
             };
-            return Err(error);
+            attempt += 1;
+            self.doubt(request.service, &error);
+            let pause = self.pause(attempt).max(retry_after.unwrap_or_default());
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            let again = retry::is_worth_retrying(&error, O::REPEATABLE)
+                && pause < time_left
+                && !(is_credentials(&error) && attempt > 1);
+            let delays = error.is_throttle() || error.is_unsure();
+            way.note(delays.then(|| Arc::new(error.clone())));
+            if !again {
+                return Err(error);
+            }
+            tracing::debug!(operation = O::NAME, attempt, %error, "trying again");
+            tell(&error);
+            told = Some(Arc::new(error));
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -142,10 +175,8 @@ impl Client {
 
     /// Waits until a service may be called.
     async fn place(&self, service: Service, deadline: Instant) -> Result<Place<'_>, Error> {
-        let Way {
-            reachability,
-            limiter,
-        } = self.way(service);
+        let way = self.way(service);
+        let reachability = &way.reachability;
         let unreachable = |source| Error::Unreachable {
             host: self.host(service),
             source,
@@ -155,7 +186,7 @@ impl Client {
                 return Err(unreachable(why));
             }
             tokio::select! {
-                place = limiter.place() => Ok(place),
+                place = way.limiter.place() => Ok(place),
                 // Those who have the places may wait for long.
                 Some(why) = reachability.lost() => Err(unreachable(why)),
             }
@@ -164,6 +195,7 @@ impl Client {
         turn.unwrap_or_else(|_| {
             Err(Error::NoTurn {
                 host: self.host(service),
+                told: way.told(),
             })
         })
     }
@@ -277,7 +309,7 @@ impl Client {
     }
 
     /// Learns from an error whether a service can be reached.
-    fn note(&self, service: Service, error: &Error) {
+    fn doubt(&self, service: Service, error: &Error) {
         if !matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. }) {
             return;
         }

@@ -7,18 +7,28 @@ use crate::wire::fault::Fault;
 /// Why, as something else says it. Cheap to clone, for all who are told.
 pub(super) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
-/// Why a call has no answer.
-#[derive(Debug, thiserror::Error)]
+/// Why a call has no answer. Cheap to clone, for all who wait for it.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The service refused it.
     #[error(transparent)]
     Fault(#[from] Fault),
     /// No answer came before the deadline.
     #[error("no answer from {host} in time")]
-    TimedOut { host: String },
+    TimedOut {
+        host: String,
+        /// What was answered to the tries before the last.
+        #[source]
+        told: Option<Arc<Error>>,
+    },
     /// Others that call it, or the credentials, took until the deadline, so nothing was sent.
     #[error("no turn to call {host} in time")]
-    NoTurn { host: String },
+    NoTurn {
+        host: String,
+        /// What was answered to the tries before, or to those who had their turn.
+        #[source]
+        told: Option<Arc<Error>>,
+    },
     /// No connection could be made, so nothing was sent.
     #[error("{host} cannot be reached")]
     Unreachable {
@@ -67,6 +77,22 @@ impl Error {
     /// Returns whether the service asks to slow down.
     pub fn is_throttle(&self) -> bool {
         matches!(self, Self::Fault(fault) if fault.is_throttle())
+    }
+
+    /// Returns the same error with what was told before it, where it says nothing but that time
+    /// ran out.
+    pub(super) fn after(self, earlier: Option<Arc<Self>>) -> Self {
+        match self {
+            Self::TimedOut { host, told } => Self::TimedOut {
+                host,
+                told: earlier.or(told),
+            },
+            Self::NoTurn { host, told } => Self::NoTurn {
+                host,
+                told: earlier.or(told),
+            },
+            error => error,
+        }
     }
 
     /// Returns whether the service may have carried the request out all the same.

@@ -100,7 +100,7 @@ impl Transport {
             Ok(incoming)
         };
         let incoming = match tokio::time::timeout_at(deadline.into(), exchange).await {
-            Err(_) => return Err(Error::TimedOut { host }),
+            Err(_) => return Err(Error::TimedOut { host, told: None }),
             Ok(Err(error)) => return Err(classify(error, host)),
             Ok(Ok(incoming)) => incoming,
         };

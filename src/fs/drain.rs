@@ -99,7 +99,7 @@ impl FileSystem {
             }
             if sent.is_ok() && !self.removals_below(directory).is_disjoint(&removals) {
                 // A set that came meanwhile goes before them.
-                sent = Err(ErrorKind::TimedOut.into());
+                sent = Err(self.why_waiting());
             }
             if sent.is_ok() || Instant::now() + pause >= deadline {
                 return sent;
@@ -117,6 +117,20 @@ impl FileSystem {
         loose.map(|loose| loose.slot.id).collect()
     }
 
+    /// Returns why something waits to be sent, as the service was heard to say.
+    fn why_waiting(&self) -> Error {
+        let datasets: Vec<_> = {
+            let inodes = self.inodes();
+            let files = inodes.queue.values().filter_map(|ino| inodes.record(*ino));
+            let files = files.map(|record| &record.dataset);
+            let loose = inodes.loose.values().map(|loose| &loose.dataset);
+            files.chain(loose).cloned().collect()
+        };
+        let mut whys = datasets.iter().map(|dataset| dataset.why_late());
+        let told = whys.find(|why| why.kind() != ErrorKind::TimedOut);
+        told.map_or_else(|| ErrorKind::TimedOut.into(), Error::from)
+    }
+
     fn has_queued_below(&self, directory: Ino) -> bool {
         let inodes = self.inodes();
         let mut files = inodes.queue.values();
@@ -131,8 +145,7 @@ impl FileSystem {
     /// Why something is still to be sent.
     async fn send_round(&self, deadline: Instant) -> Result<(), Error> {
         let one_round = tokio::time::timeout_at(deadline.into(), self.rounds.lock());
-        let timed_out = |_| Error::Store(ErrorKind::TimedOut.into());
-        let _one_round = one_round.await.map_err(timed_out)?;
+        let _one_round = one_round.await.map_err(|_| self.why_waiting())?;
         let sets = self.noted();
         let (tied, plain): (Vec<_>, Vec<_>) = sets.into_iter().partition(|noted| noted.is_tied);
         let free = self.first_place(|_| true);

@@ -15,7 +15,7 @@ use super::inode::{Ino, Inodes};
 use super::lookup::{Entry, FileSystem, Found, Place, check_length};
 use super::name::{Decoded, decode};
 use super::node::{NodeKind, RecordNode, Standing};
-use super::push::{Extent, lock_gate};
+use super::push::Extent;
 use super::unsent::{Unsent, UnsentKind, begin, check_size, cut_short, date, take_back, truncate};
 use crate::store::Freshness;
 use crate::sync::Shown;
@@ -127,7 +127,7 @@ impl FileSystem {
             unsent.map(|record| record.gate.clone())
         };
         if let Some(gate) = gate {
-            lock_gate(&gate, deadline).await?;
+            self.lock_gate(ino, &gate, deadline).await?;
         }
         Ok(())
     }

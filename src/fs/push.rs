@@ -60,7 +60,7 @@ impl FileSystem {
         deadline: Instant,
     ) -> Result<(), Error> {
         while let Some(gate) = self.gate_of(ino) {
-            let _one_push = lock_gate(&gate, deadline).await?;
+            let _one_push = self.lock_gate(ino, &gate, deadline).await?;
             self.push_through(&gate, ino, extent, deadline).await?;
             if self.gate_of(ino).is_none_or(|now| Arc::ptr_eq(&now, &gate)) {
                 break;
@@ -68,6 +68,31 @@ impl FileSystem {
             // It got another name meanwhile.
         }
         Ok(())
+    }
+
+    /// Waits until no push is under way behind a gate of a file.
+    ///
+    /// # Errors
+    /// At `deadline`, what the push was told last.
+    pub(super) async fn lock_gate(
+        &self,
+        ino: Ino,
+        gate: &Gate,
+        deadline: Instant,
+    ) -> Result<tokio::sync::OwnedMutexGuard<()>, Error> {
+        let locked = tokio::time::timeout_at(deadline.into(), gate.clone().lock_owned());
+        locked.await.map_err(|_| self.why_late(ino))
+    }
+
+    fn why_late(&self, ino: Ino) -> Error {
+        let dataset = self
+            .inodes()
+            .record(ino)
+            .map(|record| record.dataset.clone());
+        dataset.map_or_else(
+            || ErrorKind::TimedOut.into(),
+            |dataset| dataset.why_late().into(),
+        )
     }
 
     pub(super) fn gate_of(&self, ino: Ino) -> Option<Gate> {
@@ -532,7 +557,7 @@ impl FileSystem {
             let gate = self.inodes().record(ino).map(|record| record.gate.clone());
             if let Some(gate) = gate {
                 // Whether it ends in time or not, it is counted afterwards.
-                let _ = lock_gate(&gate, deadline).await;
+                let _ = self.lock_gate(ino, &gate, deadline).await;
             }
         }
         while self.unanswered.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
@@ -546,13 +571,4 @@ pub(super) fn add(marks: &mut Vec<Mark>, mark: Mark) {
     if !marks.contains(&mark) {
         marks.push(mark);
     }
-}
-
-pub(super) async fn lock_gate(
-    gate: &Arc<tokio::sync::Mutex<()>>,
-    deadline: Instant,
-) -> Result<tokio::sync::OwnedMutexGuard<()>, Error> {
-    let locked = tokio::time::timeout_at(deadline.into(), gate.clone().lock_owned());
-    let timed_out = |_| Error::Store(ErrorKind::TimedOut.into());
-    locked.await.map_err(timed_out)
 }

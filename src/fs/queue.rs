@@ -14,7 +14,7 @@ use super::inode::{Ino, Inodes, RecordId};
 use super::lookup::FileSystem;
 use super::name::encode;
 use super::node::{Gate, Standing};
-use super::push::{Extent, add, lock_gate};
+use super::push::{Extent, add};
 use super::unsent::UnsentKind;
 use crate::store::{Commit, Dataset, NewQueued, QueuedKind, Settled, Slot, Tie, shown_count};
 use crate::sync::{Base, Change, Kind, Left, Mark, Ticket, Unseen};
@@ -149,7 +149,7 @@ impl FileSystem {
             Some(record) => record.ledger.clone(),
             None => return Ok(()),
         };
-        let one_note = lock_gate(&ledger, deadline).await?;
+        let one_note = self.lock_gate(ino, &ledger, deadline).await?;
         let gate = self.gate_of(ino);
         // What is not being sent yet waits until its successor is noted.
         let no_push = gate.clone().and_then(|gate| gate.try_lock_owned().ok());

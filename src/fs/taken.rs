@@ -7,7 +7,6 @@ use super::file::record_of;
 use super::inode::{Ino, Inodes};
 use super::lookup::FileSystem;
 use super::node::{Gate, RecordNode};
-use super::push::lock_gate;
 use super::unsent::UnsentKind;
 use crate::store::{ErrorKind, Freshness, Record, Settled};
 use crate::sync::{Base, Mark, Unseen};
@@ -78,9 +77,9 @@ impl FileSystem {
         };
         let one_push = match is_noted {
             true => gate.try_lock_owned().ok(),
-            false => Some(lock_gate(&gate, deadline).await?),
+            false => Some(self.lock_gate(ino, &gate, deadline).await?),
         };
-        let one_note = lock_gate(&ledger, deadline).await?;
+        let one_note = self.lock_gate(ino, &ledger, deadline).await?;
         Ok((one_push, one_note))
     }
 

@@ -238,8 +238,18 @@ impl Dataset {
         match tokio::time::timeout_at(deadline.into(), listed).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(ErrorKind::Failed.into()),
-            Err(_) => Err(ErrorKind::TimedOut.into()),
+            Err(_) => Err(self.why_late()),
         }
+    }
+
+    /// Returns why somebody waited for this dataset in vain until his deadline.
+    pub fn why_late(&self) -> Error {
+        lock(&self.inner).timed_out()
+    }
+
+    /// Notes what a call was told that goes on.
+    fn note_trouble(&self, error: &api::Error) {
+        lock(&self.inner).trouble = Some(error.clone().into());
     }
 
     /// Puts changes that must succeed or fail together in line, and returns where to ask for
@@ -295,6 +305,7 @@ impl Dataset {
             self.wake.notify_one();
         } else {
             inner.running = true;
+            inner.trouble = None;
             let running = Running(self.clone());
             tokio::spawn(async move { running.0.run().await });
         }
@@ -419,7 +430,11 @@ impl Dataset {
         };
         let mut first = true;
         loop {
-            let page = self.store().client().call(&operation, deadline).await?;
+            let page = self
+                .store()
+                .client()
+                .call_telling(&operation, deadline, |error| self.note_trouble(error))
+                .await?;
             if first {
                 listing.sync_count = page.dataset_sync_count;
                 first = false;
@@ -466,7 +481,11 @@ impl Dataset {
         };
         let sent_at = Instant::now();
         let deadline = self.store().deadline();
-        let answer = self.store().client().call(&operation, deadline).await;
+        let answer = self
+            .store()
+            .client()
+            .call_telling(&operation, deadline, |error| self.note_trouble(error))
+            .await;
         let mut created = None;
         let sent = {
             let mut inner = lock(&self.inner);

@@ -99,15 +99,22 @@ impl From<ErrorKind> for Error {
 
 impl From<api::Error> for Error {
     fn from(error: api::Error) -> Self {
-        let kind = match &error {
-            api::Error::Fault(fault) => fault_kind(fault),
-            api::Error::TimedOut { .. } | api::Error::NoTurn { .. } => ErrorKind::TimedOut,
-            api::Error::Unreachable { .. } => ErrorKind::Unreachable,
-            api::Error::Broken { .. } | api::Error::Garbled { .. } => ErrorKind::Failed,
-            api::Error::NoCredentials { .. } => ErrorKind::Unauthenticated,
-            api::Error::Unsayable(_) => ErrorKind::Invalid,
-        };
-        Self::because(kind, error)
+        Self::because(call_kind(&error), error)
+    }
+}
+
+/// Returns what an error of a call means. Where time ran out, that is what was told last.
+fn call_kind(error: &api::Error) -> ErrorKind {
+    match error {
+        api::Error::Fault(fault) => fault_kind(fault),
+        api::Error::TimedOut { told, .. } | api::Error::NoTurn { told, .. } => match told {
+            Some(told) => call_kind(told),
+            None => ErrorKind::TimedOut,
+        },
+        api::Error::Unreachable { .. } => ErrorKind::Unreachable,
+        api::Error::Broken { .. } | api::Error::Garbled { .. } => ErrorKind::Failed,
+        api::Error::NoCredentials { .. } => ErrorKind::Unauthenticated,
+        api::Error::Unsayable(_) => ErrorKind::Invalid,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::cache::{Store, lock};
 use super::dataset::{Dataset, Freshness};
 use super::error::{Error, ErrorKind};
+use crate::api;
 use crate::wire::datasets::ListDatasets;
 use crate::wire::identity::DescribeIdentity;
 use crate::wire::names::{DatasetName, IdentityId, PoolId};
@@ -32,6 +33,8 @@ struct Inner {
     /// Made here and without a record yet: nobody but this mount knows of them.
     made: HashMap<DatasetName, Arc<Dataset>>,
     listed: Option<Listed>,
+    /// What the listing under way was told last.
+    trouble: Option<Error>,
     /// Whether a dataset was looked up that is not there.
     missed: bool,
 }
@@ -84,7 +87,7 @@ impl Identity {
     /// [`ErrorKind::NotFound`] for an identity that does not exist.
     pub async fn datasets(&self, deadline: Instant) -> Result<Vec<DatasetEntry>, Error> {
         let listed = tokio::time::timeout_at(deadline.into(), self.listed(deadline));
-        let listed = match listed.await.map_err(|_| ErrorKind::TimedOut)? {
+        let listed = match listed.await.unwrap_or_else(|_| Err(self.why_late())) {
             // What memory holds serves.
             Err(error) if error.kind() == ErrorKind::Unreachable => {
                 let inner = lock(&self.inner);
@@ -116,11 +119,23 @@ impl Identity {
         })
     }
 
+    /// Returns why somebody waited for the listing in vain until his deadline.
+    fn why_late(&self) -> Error {
+        let trouble = lock(&self.inner).trouble.clone();
+        trouble.unwrap_or_else(|| ErrorKind::TimedOut.into())
+    }
+
+    /// Notes what a call was told that goes on.
+    fn note_trouble(&self, error: &api::Error) {
+        lock(&self.inner).trouble = Some(error.clone().into());
+    }
+
     async fn listed(&self, deadline: Instant) -> Result<Arc<[DatasetEntry]>, Error> {
         let _one_at_a_time = self.listing.lock().await;
         if let Some(listed) = self.fresh_listing() {
             return Ok(listed);
         }
+        lock(&self.inner).trouble = None;
         let at = Instant::now();
         let mut entries = Vec::new();
         let mut next_token = None;
@@ -131,7 +146,11 @@ impl Identity {
                 next_token,
                 max_results: Some(64),
             };
-            let answer = self.store.client().call(&operation, deadline).await?;
+            let answer = self
+                .store
+                .client()
+                .call_telling(&operation, deadline, |error| self.note_trouble(error))
+                .await?;
             entries.extend(answer.datasets.into_iter().map(|dataset| DatasetEntry {
                 name: dataset.dataset_name,
                 modified: dataset.last_modified_date,
@@ -170,7 +189,11 @@ impl Identity {
         let operation = DescribeIdentity {
             identity_id: self.id.clone(),
         };
-        let described = self.store.client().call(&operation, deadline).await;
+        let described = self
+            .store
+            .client()
+            .call_telling(&operation, deadline, |error| self.note_trouble(error))
+            .await;
         match described.map_err(Error::from) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Denied => {

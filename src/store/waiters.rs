@@ -33,7 +33,8 @@ pub(super) struct Inner {
     pub(super) deletions: Vec<oneshot::Sender<Result<(), Error>>>,
     /// Tickets whose outcome nobody will ask for.
     pub(super) forgotten: HashSet<Ticket>,
-    /// Why the last update or deletion has no answer, if it has none.
+    /// What the exchange under way was told last, or why the last update or deletion has no answer.
+    /// Whoever waits in vain until his deadline is told that.
     pub(super) trouble: Option<Error>,
 }
 
@@ -103,5 +104,6 @@ impl Inner {
                 }
             }
         }
+        self.trouble = None;
     }
 }

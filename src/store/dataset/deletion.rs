@@ -47,7 +47,11 @@ impl Dataset {
                     dataset: self.name.clone(),
                 };
                 let deadline = self.store().deadline();
-                let deleted = self.store().client().call(&operation, deadline).await;
+                let deleted = self
+                    .store()
+                    .client()
+                    .call_telling(&operation, deadline, |error| self.note_trouble(error))
+                    .await;
                 let is_unsure = deleted.as_ref().is_err_and(api::Error::is_unsure);
                 let deleted = deleted.map_err(Error::from);
                 if is_unsure {

@@ -20,7 +20,7 @@ pub struct Base {
 }
 
 /// A version of a record, named by its sync count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shown {
     Absent,
     Version(i64),

@@ -8,6 +8,7 @@ pub mod change;
 pub mod conflict;
 pub mod dataset;
 pub mod exchange;
+pub mod pending;
 pub mod remote;
 
 pub use change::{Base, Change, Kind, Left, Mark, Shown, Ticket, Unseen};

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::cache::{Store, lock};
 use super::error::{Error, ErrorKind};
 use super::identity::Identity;
-use super::waiters::{Commit, Inner, Verdict};
+use super::waiters::{Commit, Inner, Verdict, Waiter};
 use crate::api;
 use crate::sync::{
     Base, Change, DatasetState, Left, Listing, Remote, Replaced, Shown, Step, Ticket,
@@ -272,7 +272,7 @@ impl Dataset {
                 return Err(gone());
             }
             let (sender, receiver) = oneshot::channel();
-            inner.waiters.insert(ticket, sender);
+            inner.waiters.insert(ticket, Waiter { sender, deadline });
             self.start(&mut inner);
             receiver
         };
@@ -480,7 +480,8 @@ impl Dataset {
             },
         };
         let sent_at = Instant::now();
-        let deadline = self.store().deadline();
+        let deadline = lock(&self.inner).update_deadline();
+        let deadline = deadline.unwrap_or_else(|| self.store().deadline());
         let answer = self
             .store()
             .client()

@@ -1,6 +1,7 @@
 //! Who waits for what of a dataset, and how they are told.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -18,6 +19,14 @@ pub struct Commit {
 
 pub(super) type Verdict = Result<Vec<Landed>, Commit>;
 
+/// Somebody who waits, and until when. No call is made for him after that: he is told then that
+/// nothing was done.
+#[derive(Debug)]
+pub(super) struct Waiter<T> {
+    pub(super) sender: oneshot::Sender<T>,
+    pub(super) deadline: Instant,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Inner {
     pub(super) state: DatasetState,
@@ -26,11 +35,11 @@ pub(super) struct Inner {
     /// Who waits for which listing, counted as `lists_begun` is.
     pub(super) list_waiters: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
     pub(super) listing: bool,
-    pub(super) waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
+    pub(super) waiters: HashMap<Ticket, Waiter<Verdict>>,
     /// Outcomes that came when nobody waited any more.
     pub(super) outcomes: HashMap<Ticket, Verdict>,
     /// Who waits for the dataset to be deleted.
-    pub(super) deletions: Vec<oneshot::Sender<Result<(), Error>>>,
+    pub(super) deletions: Vec<Waiter<Result<(), Error>>>,
     /// Tickets whose outcome nobody will ask for.
     pub(super) forgotten: HashSet<Ticket>,
     /// What the exchange under way was told last, or why the last update or deletion has no answer.
@@ -48,7 +57,7 @@ impl Inner {
                 ticket: None,
             });
             let unsent = match self.waiters.remove(&ticket) {
-                Some(waiter) => waiter.send(verdict).err(),
+                Some(waiter) => waiter.sender.send(verdict).err(),
                 None => Some(verdict),
             };
             if self.forgotten.remove(&ticket) {
@@ -66,6 +75,19 @@ impl Inner {
         trouble.unwrap_or_else(|| ErrorKind::TimedOut.into())
     }
 
+    /// Returns until when somebody waits for the update under way, if anybody does.
+    pub(super) fn update_deadline(&self) -> Option<Instant> {
+        let in_flight = |ticket: &Ticket| self.state.is_in_flight(*ticket);
+        let waiters = self.waiters.iter();
+        let those = waiters.filter(|(ticket, _)| in_flight(ticket));
+        those.map(|(_, waiter)| waiter.deadline).max()
+    }
+
+    /// Returns until when somebody waits for the deletion, if anybody does.
+    pub(super) fn deletion_deadline(&self) -> Option<Instant> {
+        self.deletions.iter().map(|waiter| waiter.deadline).max()
+    }
+
     pub(super) fn resolve_lists(&mut self, done: u64, result: &Result<(), Error>) {
         for (wanted, waiter) in std::mem::take(&mut self.list_waiters) {
             if wanted <= done {
@@ -79,7 +101,7 @@ impl Inner {
 
     pub(super) fn resolve_deletions(&mut self, result: &Result<(), Error>) {
         for waiter in self.deletions.drain(..) {
-            let _ = waiter.send(result.clone());
+            let _ = waiter.sender.send(result.clone());
         }
     }
 
@@ -96,7 +118,7 @@ impl Inner {
             };
             match self.waiters.remove(&ticket) {
                 Some(waiter) => {
-                    let _ = waiter.send(Err(commit));
+                    let _ = waiter.sender.send(Err(commit));
                 }
                 // It was submitted, and is asked for in a moment.
                 None => {

@@ -501,7 +501,8 @@ impl DatasetState {
         self.staged.iter().position(|group| group.ticket == ticket)
     }
 
-    fn is_in_flight(&self, ticket: Ticket) -> bool {
+    /// Returns whether a group is in the update under way.
+    pub fn is_in_flight(&self, ticket: Ticket) -> bool {
         let batch = self.in_flight.as_ref();
         batch.is_some_and(|batch| batch.groups.iter().any(|(flying, _)| *flying == ticket))
     }

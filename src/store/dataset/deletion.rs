@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::super::cache::lock;
 use super::super::error::{Error, ErrorKind};
+use super::super::waiters::Waiter;
 use super::{Dataset, Sent};
 use crate::api;
 use crate::wire::datasets::DeleteDataset;
@@ -21,7 +22,7 @@ impl Dataset {
             let mut inner = lock(&self.inner);
             inner.state.want_deletion();
             let (sender, receiver) = oneshot::channel();
-            inner.deletions.push(sender);
+            inner.deletions.push(Waiter { sender, deadline });
             self.start(&mut inner);
             receiver
         };
@@ -46,7 +47,8 @@ impl Dataset {
                     identity: self.identity.id().clone(),
                     dataset: self.name.clone(),
                 };
-                let deadline = self.store().deadline();
+                let deadline = lock(&self.inner).deletion_deadline();
+                let deadline = deadline.unwrap_or_else(|| self.store().deadline());
                 let deleted = self
                     .store()
                     .client()
@@ -57,7 +59,7 @@ impl Dataset {
                 if is_unsure {
                     let mut inner = lock(&self.inner);
                     inner.trouble = deleted.as_ref().err().cloned();
-                    inner.deletions.retain(|waiter| !waiter.is_closed());
+                    inner.deletions.retain(|waiter| !waiter.sender.is_closed());
                     if !inner.deletions.is_empty() {
                         inner.state.want_deletion();
                         return Sent::Again;

@@ -70,6 +70,11 @@ impl Mark {
         }
     }
 
+    /// Returns its date.
+    pub fn at(self) -> Timestamp {
+        self.at
+    }
+
     pub fn to_bytes(self) -> [u8; Self::LENGTH] {
         let mut bytes = [0; Self::LENGTH];
         bytes[0] = u8::from(self.digest.is_some());

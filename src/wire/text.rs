@@ -43,6 +43,47 @@ impl Text {
         }
     }
 
+    /// Takes bytes that somebody wrote: UTF-8, or WTF-8 in which no two surrogates stand that are one
+    /// character. None for all others.
+    pub fn from_wtf8(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut after_high = false;
+        while let Err(error) = std::str::from_utf8(rest) {
+            after_high &= error.valid_up_to() == 0;
+            rest = &rest[error.valid_up_to()..];
+            let [0xed, second @ 0xa0..=0xbf, 0x80..=0xbf, after @ ..] = rest else {
+                return None;
+            };
+            let is_high = *second < 0xb0;
+            if after_high && !is_high {
+                return None;
+            }
+            after_high = is_high;
+            rest = after;
+        }
+        Some(Self::from_bytes(bytes.to_vec()))
+    }
+
+    /// Returns this text with another behind it. Two surrogates that meet become the character they
+    /// are halves of.
+    pub fn joined(&self, more: &Self) -> Self {
+        let (first, second) = (self.as_bytes(), more.as_bytes());
+        if let [head @ .., 0xed, high @ 0xa0..=0xaf, low] = first
+            && let [0xed, second_high @ 0xb0..=0xbf, second_low, tail @ ..] = second
+        {
+            let half = |high: u8, low: u8| u32::from(high & 0x0f) << 6 | u32::from(low & 0x3f);
+            let scalar =
+                0x10000 + (half(*high, *low) << 10) + half(*second_high & 0xf, *second_low);
+            let mut bytes = head.to_vec();
+            let mut utf8 = [0; 4];
+            let character = char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER);
+            bytes.extend_from_slice(character.encode_utf8(&mut utf8).as_bytes());
+            bytes.extend_from_slice(tail);
+            return Self::from_bytes(bytes);
+        }
+        Self::from_bytes([first, second].concat())
+    }
+
     /// Counts characters (code points), the unit of the API's length limits.
     pub fn chars(&self) -> usize {
         self.as_bytes()
@@ -166,6 +207,41 @@ mod tests {
         let text: Text = serde_json::from_str(r#""caf\u00e9 \ud83d\ude00 \u0000""#).unwrap();
         assert_eq!(text.as_str(), Some("café 😀 \0"));
         assert_eq!(text.chars(), 8);
+    }
+
+    #[test]
+    fn f05_bytes_are_text_unless_two_surrogates_in_them_are_one_character() {
+        let good: [&[u8]; 5] = [
+            b"",
+            "é".as_bytes(),
+            b"a\xed\xa0\x80b",
+            b"\xed\xb0\x80\xed\xa0\x80",
+            b"\xed\xa0\x80\xed\xa0\x81",
+        ];
+        for bytes in good {
+            assert_eq!(Text::from_wtf8(bytes).unwrap().as_bytes(), bytes);
+        }
+        let bad: [&[u8]; 5] = [
+            b"\xed\xa0\x80\xed\xb0\x80",
+            b"\xff",
+            b"\xed\xa0",
+            b"a\xc3",
+            b"\xc0\x80",
+        ];
+        for bytes in bad {
+            assert!(Text::from_wtf8(bytes).is_none(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn f05_halves_that_an_append_joins_are_one_character() {
+        let (high, low) = ("a\u{0}", "z");
+        let halves = |json: &str| serde_json::from_str::<Text>(json).unwrap();
+        let joined = halves(r#""a\ud83d""#).joined(&halves(r#""\ude00z""#));
+        assert_eq!(joined.as_str(), Some("a😀z"));
+        let apart = halves(r#""\ude00""#).joined(&halves(r#""\ud83d""#));
+        assert!(apart.as_str().is_none());
+        assert_eq!(Text::from(high).joined(&low.into()).as_str(), Some("a\0z"));
     }
 
     #[test]

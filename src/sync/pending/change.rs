@@ -114,6 +114,9 @@ pub struct Sent {
     pub mark: Mark,
     /// The count that was sent, 0 for a record the service never had.
     pub count: i64,
+    /// Set for an append: how long the whole text was that was sent. Others may have added to it
+    /// since.
+    pub appended: Option<u64>,
 }
 
 /// A change of one record.

@@ -52,6 +52,12 @@ pub struct Settled {
     pub rebased: Vec<Rebased>,
 }
 
+impl Settled {
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.rebased.is_empty()
+    }
+}
+
 /// A noted change that stands on something else from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebased {

@@ -1,0 +1,183 @@
+//! The order of all groups of a mount that are in its journal: what removals and renames wait for.
+//!
+//! A value may be moved from one dataset to another by a copy and a removal. So a removal is sent
+//! only when every set that was noted before it has been decided, whatever its dataset. A rename
+//! removes too, but waits for plain sets only, so that two renames never wait for each other.
+//!
+//! Invariant: nothing waits in a circle. A group waits for one of its own key only if all of its
+//! sets were noted after that one, and no rename reaches back over a removal: what is waited for
+//! was noted last before the one that waits, or waits for nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::change::{Digest, Ticket};
+use super::group::{Places, Shape};
+use super::note::Place;
+
+/// Names a dataset to the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DatasetId(pub u64);
+
+/// What is known of a group in the order.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    pub dataset: DatasetId,
+    pub places: Places,
+    pub shape: Shape,
+    /// Litter is waited for by nobody.
+    pub litter: bool,
+    /// Whether it is held until a time, or until something waits for it.
+    pub held: bool,
+    /// The values that its sets carry.
+    pub carries: Vec<Digest>,
+    /// The values that its removals take away, as far as they are known.
+    pub removes: Vec<Digest>,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Barrier {
+    groups: BTreeMap<Ticket, Standing>,
+    /// Sets that are waited for, by dataset and place.
+    sets: BTreeMap<DatasetId, BTreeMap<(Place, Ticket), Shape>>,
+    /// Removals whose place is not known yet.
+    under_way: BTreeSet<Ticket>,
+    /// Held groups that something waits for: their holds are to end.
+    wanted: BTreeSet<(DatasetId, Ticket)>,
+    /// Datasets in which something waits for another dataset.
+    waiting: BTreeSet<DatasetId>,
+}
+
+impl Barrier {
+    /// A group with a removal is about to be noted.
+    pub fn begin(&mut self, ticket: Ticket) {
+        self.under_way.insert(ticket);
+    }
+
+    /// A group was not noted.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        self.under_way.remove(&ticket);
+    }
+
+    /// A group was noted, or what is known of it has changed.
+    pub fn insert(&mut self, ticket: Ticket, standing: Standing) {
+        self.forget(ticket);
+        self.under_way.remove(&ticket);
+        if let Some(place) = standing.places.first_set.filter(|_| !standing.litter) {
+            let sets = self.sets.entry(standing.dataset).or_default();
+            sets.insert((place, ticket), standing.shape);
+        }
+        self.groups.insert(ticket, standing);
+    }
+
+    /// A group was decided, or another took its place. Returns the datasets in which something
+    /// waited: it may go now.
+    pub fn decide(&mut self, ticket: Ticket) -> BTreeSet<DatasetId> {
+        self.forget(ticket);
+        std::mem::take(&mut self.waiting)
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        let Some(standing) = self.groups.remove(&ticket) else {
+            return;
+        };
+        self.wanted.remove(&(standing.dataset, ticket));
+        if let Some(place) = standing.places.first_set
+            && let Some(sets) = self.sets.get_mut(&standing.dataset)
+        {
+            sets.remove(&(place, ticket));
+            if sets.is_empty() {
+                self.sets.remove(&standing.dataset);
+            }
+        }
+    }
+
+    /// A set was refused: returns the removals of the value it carried that were noted after it, by
+    /// datasets. They are kept back.
+    pub fn kept_back(&self, ticket: Ticket) -> Vec<(DatasetId, Ticket)> {
+        let Some(refused) = self.groups.get(&ticket) else {
+            return Vec::new();
+        };
+        let Some(place) = refused.places.first_set else {
+            return Vec::new();
+        };
+        let is_of = |(other, standing): &(&Ticket, &Standing)| {
+            let removes = standing.removes.iter();
+            **other != ticket
+                && standing.shape == Shape::Removals
+                && standing.places.last > place
+                && removes
+                    .clone()
+                    .any(|digest| refused.carries.contains(digest))
+        };
+        let kept = self.groups.iter().filter(is_of);
+        kept.map(|(ticket, standing)| (standing.dataset, *ticket))
+            .collect()
+    }
+
+    /// Returns a group that one with this place waits for; `goes_along` says which go in the same
+    /// call.
+    pub fn waits_for(
+        &self,
+        last: Place,
+        shape: Shape,
+        goes_along: impl Fn(Ticket) -> bool,
+    ) -> Option<Ticket> {
+        let before = |sets: &BTreeMap<(Place, Ticket), Shape>| {
+            let mut earlier = sets.range(..(last, Ticket(0)));
+            let found = earlier
+                .find(|((_, ticket), other)| is_waited_for(shape, **other) && !goes_along(*ticket));
+            found.map(|((_, ticket), _)| *ticket)
+        };
+        self.sets.values().find_map(before)
+    }
+
+    /// Notes that something in a dataset waits for a group.
+    pub fn note_waiting(&mut self, dataset: DatasetId, ticket: Ticket) {
+        self.waiting.insert(dataset);
+        if let Some(standing) = self.groups.get(&ticket).filter(|standing| standing.held) {
+            self.wanted.insert((standing.dataset, ticket));
+        }
+    }
+
+    /// A value is about to be removed while somebody waits: the holds of those that carry it end.
+    pub fn want_carriers(&mut self, digest: Digest) {
+        let carriers = self.groups.iter().filter(|(_, standing)| {
+            standing.held && !standing.litter && standing.carries.contains(&digest)
+        });
+        let carriers = carriers.map(|(ticket, standing)| (standing.dataset, *ticket));
+        self.wanted.extend(carriers.collect::<Vec<_>>());
+    }
+
+    /// Takes the groups whose holds are to end.
+    pub fn take_wanted(&mut self) -> BTreeSet<(DatasetId, Ticket)> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Returns whether a group that begins at a place and is noted now would reach over a removal.
+    pub fn reaches_over_a_removal(&self, first_set: Place) -> bool {
+        let after = |standing: &Standing| {
+            standing.shape == Shape::Removals && standing.places.last > first_set
+        };
+        !self.under_way.is_empty() || self.groups.values().any(after)
+    }
+
+    /// Returns how many groups are in the order.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Returns whether no group is in the order.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+/// Returns whether a group of one shape waits for a set of another.
+fn is_waited_for(waiting: Shape, set: Shape) -> bool {
+    match waiting {
+        Shape::Sets => false,
+        Shape::Mixed => set == Shape::Sets,
+        Shape::Removals => true,
+    }
+}

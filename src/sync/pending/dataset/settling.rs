@@ -1,0 +1,214 @@
+//! Deciding groups for good: who is told, and what others are based on from then on.
+
+use super::{DatasetState, Event, Landed, Outcome};
+use crate::sync::pending::barrier::Barrier;
+use crate::sync::pending::change::{Change, Ticket};
+use crate::sync::pending::decide::Refusal;
+use crate::sync::pending::fingerprint::digest;
+use crate::sync::pending::group::{Group, Noted};
+use crate::sync::pending::note::{Rebased, Settled};
+use crate::sync::pending::resolution::Resolution;
+use crate::wire::names::RecordKey;
+
+impl DatasetState {
+    /// A group was made, or is made already.
+    pub(super) fn settle_made(&mut self, ticket: Ticket, barrier: &mut Barrier) {
+        let Some(at) = self.position(ticket) else {
+            return;
+        };
+        let changes = self.groups[at].changes.clone();
+        let landed = changes.iter().map(|change| Landed {
+            key: change.key.clone(),
+            record: self.records.get(&change.key).cloned(),
+            base: self.base(&change.key),
+        });
+        let landed = landed.collect();
+        for change in &changes {
+            self.fingerprints
+                .found(&change.key, self.records.get(&change.key));
+        }
+        self.settle(ticket, Outcome::Made(landed), barrier);
+    }
+
+    /// A group can never be made.
+    pub(super) fn refuse_for(&mut self, ticket: Ticket, why: Refusal, barrier: &mut Barrier) {
+        if let Some(at) = self.position(ticket) {
+            let changes = self.groups[at].changes.clone();
+            self.settle(ticket, Outcome::Refused(why, changes), barrier);
+        }
+    }
+
+    /// A removal is kept back, as what carried its value was refused.
+    pub fn keep_back(&mut self, ticket: Ticket, barrier: &mut Barrier) {
+        self.refuse_for(ticket, Refusal::KeptBack, barrier);
+    }
+
+    /// A group that is not noted is its writer's again.
+    pub(super) fn give_back(&mut self, ticket: Ticket, why: Refusal, barrier: &mut Barrier) {
+        if let Some(at) = self.position(ticket) {
+            let changes = self.groups[at].changes.clone();
+            self.settle(ticket, Outcome::GivenBack(why, changes), barrier);
+        }
+    }
+
+    pub(super) fn settle(&mut self, ticket: Ticket, outcome: Outcome, barrier: &mut Barrier) {
+        let Some(at) = self.position(ticket) else {
+            return;
+        };
+        let group = self.groups.remove(at);
+        let mut settled = Settled::default();
+        if matches!(group.noted, Noted::Yes(_)) {
+            settled.removed.push(ticket);
+        }
+        match outcome {
+            Outcome::Made(_) => settled
+                .removed
+                .extend(self.take_over_at_last(ticket, barrier)),
+            _ => settled.removed.extend(self.undo_split(ticket, barrier)),
+        }
+        let resolutions = self.resolutions_of(&group, &outcome);
+        self.resolutions.insert(ticket, resolutions.clone());
+        let dependents = self.rebase(&mut settled);
+        self.events.push(Event {
+            ticket,
+            aliases: self.aliases(ticket),
+            outcome: outcome.clone(),
+            resolutions,
+            settled,
+        });
+        self.settle_dependents(&group, outcome, dependents, barrier);
+    }
+
+    /// What was not for the journal takes the place of what is in it once it is made.
+    fn take_over_at_last(&mut self, ticket: Ticket, barrier: &mut Barrier) -> Vec<Ticket> {
+        let mut by = vec![ticket];
+        for group in self
+            .groups
+            .iter_mut()
+            .filter(|group| group.part_of == Some(ticket))
+        {
+            group.part_of = None;
+            by.push(group.ticket);
+        }
+        self.take_out_replaced(ticket, &by, barrier)
+    }
+
+    /// What a group was to take the place of is as it was, and what was split from it is not.
+    fn undo_split(&mut self, ticket: Ticket, barrier: &mut Barrier) -> Vec<Ticket> {
+        self.revive_replaced(ticket);
+        let parts = self
+            .groups
+            .iter()
+            .filter(|group| group.part_of == Some(ticket));
+        let parts: Vec<Ticket> = parts.map(|group| group.ticket).collect();
+        self.groups.retain(|group| !parts.contains(&group.ticket));
+        for part in &parts {
+            barrier.decide(*part);
+        }
+        parts
+    }
+
+    fn resolutions_of(&self, group: &Group, outcome: &Outcome) -> Vec<Resolution> {
+        let made = |key: &RecordKey| match outcome {
+            Outcome::Made(_) => Some((digest(self.records.get(key)), self.base(key))),
+            Outcome::Refused(..) | Outcome::GivenBack(..) | Outcome::Waits(_) => None,
+        };
+        let of = |change: &Change| Resolution {
+            key: change.key.clone(),
+            made: made(&change.key),
+            otherwise: change.base,
+        };
+        group.changes.iter().map(of).collect()
+    }
+
+    /// Returns the tickets whose groups the one of this ticket took the place of.
+    fn aliases(&self, ticket: Ticket) -> Vec<Ticket> {
+        let mut found = Vec::new();
+        let mut wanted = vec![ticket];
+        while let Some(next) = wanted.pop() {
+            for (old, successors) in &self.successors {
+                if successors.contains(&next) && !found.contains(old) {
+                    found.push(*old);
+                    wanted.push(*old);
+                }
+            }
+        }
+        found
+    }
+
+    /// Has all changes stand on what their bases are today. Returns the groups of those that stood
+    /// on something that was decided.
+    fn rebase(&mut self, settled: &mut Settled) -> Vec<Ticket> {
+        let mut dependents = Vec::new();
+        for at in 0..self.groups.len() {
+            for change in 0..self.groups[at].changes.len() {
+                let Change { base, key, .. } = &self.groups[at].changes[change];
+                let now = self.normalized(*base, key);
+                if now == *base {
+                    continue;
+                }
+                let group = &mut self.groups[at];
+                group.changes[change].base = now;
+                dependents.push(group.ticket);
+                group.renote |= matches!(group.noted, Noted::UnderWay { notes: true, .. });
+                if matches!(group.noted, Noted::Yes(_)) {
+                    settled.rebased.push(self.rebased(at, change));
+                }
+            }
+        }
+        dependents.dedup();
+        dependents
+    }
+
+    fn rebased(&self, group: usize, change: usize) -> Rebased {
+        let group = &self.groups[group];
+        let change = &group.changes[change];
+        Rebased {
+            ticket: group.ticket,
+            key: change.key.clone(),
+            base: change.base,
+            known: self.known(change),
+            sent: self.fingerprints.of(&change.key).to_vec(),
+        }
+    }
+
+    /// Takes what is to be noted of groups whose bases changed while they were being noted.
+    pub fn take_renoted(&mut self) -> Vec<Rebased> {
+        let mut rebased = Vec::new();
+        for at in 0..self.groups.len() {
+            if matches!(self.groups[at].noted, Noted::Yes(_)) && self.groups[at].renote {
+                self.groups[at].renote = false;
+                let changes = 0..self.groups[at].changes.len();
+                rebased.extend(changes.map(|change| self.rebased(at, change)));
+            }
+        }
+        rebased
+    }
+
+    /// What stands on a refused group of several keys cannot be made without it. What is not noted,
+    /// and stands on what is its writer's again, is his too: he makes one of the two.
+    fn settle_dependents(
+        &mut self,
+        group: &Group,
+        outcome: Outcome,
+        dependents: Vec<Ticket>,
+        barrier: &mut Barrier,
+    ) {
+        for dependent in dependents {
+            match &outcome {
+                Outcome::Refused(..) if group.changes.len() > 1 => {
+                    self.refuse_for(dependent, Refusal::Based, barrier);
+                }
+                Outcome::GivenBack(why, _) if self.is_unnoted(dependent) => {
+                    self.give_back(dependent, why.clone(), barrier);
+                }
+                _ => self.enter(dependent, barrier),
+            }
+        }
+    }
+
+    fn is_unnoted(&self, ticket: Ticket) -> bool {
+        let at = self.position(ticket);
+        at.is_some_and(|at| self.groups[at].noted == Noted::No) && !self.is_in_flight(ticket)
+    }
+}

@@ -1,0 +1,548 @@
+//! Putting changes in line: what they take the place of, and what of them is held back.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::{DatasetState, GRACE, PASSING};
+use crate::sync::change::{Left as Known, Shown};
+use crate::sync::pending::barrier::{Barrier, Standing};
+use crate::sync::pending::change::{Change, Digest, Kind, Ticket};
+use crate::sync::pending::compose::Composition;
+use crate::sync::pending::decide::Refusal;
+use crate::sync::pending::fingerprint::digest;
+use crate::sync::pending::group::{Group, Held, Noted, Places, Shape, carried};
+use crate::sync::pending::note::{Hold, Note, NotedChange, Place};
+use crate::sync::pending::scratch::{Class, backed_up, class};
+use crate::wire::names::RecordKey;
+use crate::wire::timestamp::Timestamp;
+
+/// The most that one group takes in.
+const MAX_CHANGES: usize = 128;
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// When the caller of a change is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// When the service has it.
+    Close,
+    /// When the journal has it.
+    Async,
+}
+
+/// How changes are staged.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    pub commit: Commit,
+    /// Whether the file was made for its owner alone and had to be new.
+    pub private: bool,
+    pub now: Instant,
+    pub date: Timestamp,
+}
+
+/// What is to be done for staged changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Staged {
+    /// What the journal is to note, in one transaction, before anything else is done; then
+    /// [`DatasetState::handle_noted`] or [`DatasetState::handle_not_noted`] is due, if there is
+    /// anything in these two.
+    pub notes: Vec<Note>,
+    /// What the journal is to take out in the same transaction.
+    pub replaced: Vec<Ticket>,
+    /// Whether the caller is to wait for the outcome.
+    pub waits: bool,
+}
+
+/// Changes, and why they are held back if they are.
+type Part = (Vec<Change>, Option<Hold>);
+
+impl DatasetState {
+    /// Puts changes that belong together in line, one a key. `fresh` gives tickets.
+    ///
+    /// Returns None while something of the same keys is being noted: the caller waits for that.
+    pub fn stage(
+        &mut self,
+        ticket: Ticket,
+        mut changes: Vec<Change>,
+        how: How,
+        barrier: &mut Barrier,
+        fresh: &mut dyn FnMut() -> Ticket,
+    ) -> Option<Staged> {
+        for change in &mut changes {
+            change.base = self.normalized(change.base, &change.key);
+        }
+        let keys: BTreeSet<RecordKey> = changes.iter().map(|change| change.key.clone()).collect();
+        let is_busy = |group: &Group| {
+            let busy = matches!(group.noted, Noted::UnderWay { .. }) || group.replaced_by.is_some();
+            busy && group.shares_a_key(&keys)
+        };
+        if self.groups.iter().any(is_busy) {
+            return None;
+        }
+        let absorbed = self.absorbable(&keys);
+        let (absorbed, changes) = match self.compose(&absorbed, &changes, barrier) {
+            Some(composed) => (absorbed, composed),
+            None => (Vec::new(), changes),
+        };
+        let was_passing = self.any_has_hold(&absorbed, Hold::Passing);
+        let parts = self.split(changes, how.private || was_passing);
+        Some(self.put(ticket, absorbed, parts, how, barrier, fresh))
+    }
+
+    fn any_has_hold(&self, groups: &[Ticket], hold: Hold) -> bool {
+        let mut groups = self
+            .groups
+            .iter()
+            .filter(|group| groups.contains(&group.ticket));
+        groups.any(|group| group.hold.is_some_and(|held| held.hold == hold))
+    }
+
+    /// Returns the groups that changes of these keys take the place of: all that share a key, and
+    /// all that share one with those, or none.
+    fn absorbable(&self, keys: &BTreeSet<RecordKey>) -> Vec<Ticket> {
+        let mut all_keys = keys.clone();
+        let mut found: Vec<Ticket> = Vec::new();
+        loop {
+            let is_new =
+                |group: &&Group| group.shares_a_key(&all_keys) && !found.contains(&group.ticket);
+            let Some(group) = self.groups.iter().find(is_new) else {
+                break;
+            };
+            if !group.may_be_absorbed(self.is_in_flight(group.ticket)) {
+                return Vec::new();
+            }
+            found.push(group.ticket);
+            all_keys.extend(group.keys());
+        }
+        let bytes: usize = self.absorbed(&found).map(Group::bytes).sum();
+        match all_keys.len() > MAX_CHANGES || bytes > MAX_BYTES {
+            true => Vec::new(),
+            false => found,
+        }
+    }
+
+    fn absorbed<'a>(&'a self, tickets: &'a [Ticket]) -> impl Iterator<Item = &'a Group> {
+        let of = |group: &&Group| tickets.contains(&group.ticket);
+        self.groups.iter().filter(of)
+    }
+
+    /// Composes what is absorbed, in order, and then the changes; None if they stay apart.
+    fn compose(
+        &self,
+        absorbed: &[Ticket],
+        changes: &[Change],
+        barrier: &Barrier,
+    ) -> Option<Vec<Change>> {
+        let mut composed = Composition::default();
+        for group in self.absorbed(absorbed) {
+            for change in &group.changes {
+                composed.lay(change, Some(group.ticket), self.shown_digest(&change.key))?;
+            }
+        }
+        for change in changes {
+            composed.lay(change, None, self.shown_digest(&change.key))?;
+        }
+        let first = self.absorbed(absorbed).filter_map(first_set).min();
+        let reaches = |place| barrier.reaches_over_a_removal(place);
+        let changes = composed.changes();
+        let reaches_over = Shape::of(&changes) == Shape::Mixed && first.is_some_and(reaches);
+        (!reaches_over).then_some(changes)
+    }
+
+    /// Returns the digest of the service's value.
+    fn shown_digest(&self, key: &RecordKey) -> Option<Digest> {
+        digest(self.records.get(key))
+    }
+
+    /// Divides changes into what is held back and what is not. What belongs to a rename of a record
+    /// stays together, but for a backup that is what the record itself is.
+    fn split(&self, changes: Vec<Change>, private: bool) -> Vec<Part> {
+        if !self.scratch {
+            return vec![(changes, None)];
+        }
+        if let Some(hold) = self.grace(&changes) {
+            return vec![(changes, Some(hold))];
+        }
+        let alone = changes.len() == 1;
+        let litter = |change: &Change| match self.hold_of(change, &changes, private) {
+            Some(Hold::Litter) => alone || self.is_untouched_backup(change, &changes),
+            _ => false,
+        };
+        let are_litter: Vec<bool> = changes.iter().map(litter).collect();
+        let passing = alone && self.hold_of(&changes[0], &changes, private) == Some(Hold::Passing);
+        let mut parts = Vec::new();
+        let mut rest = Vec::new();
+        for (change, is_litter) in changes.into_iter().zip(are_litter) {
+            match is_litter {
+                true => parts.push((vec![change], Some(Hold::Litter))),
+                false => rest.push(change),
+            }
+        }
+        if !rest.is_empty() || parts.is_empty() {
+            parts.insert(0, (rest, passing.then_some(Hold::Passing)));
+        }
+        parts
+    }
+
+    /// Returns the hold of a record's rename to its backup name.
+    fn grace(&self, changes: &[Change]) -> Option<Hold> {
+        let [one, other] = changes else {
+            return None;
+        };
+        let is_grace = |set: &Change, removal: &Change| {
+            let of = set.key.as_str().and_then(backed_up);
+            matches!(set.kind, Kind::Whole(_))
+                && removal.kind == Kind::Remove
+                && of.is_some_and(|of| removal.key.as_str() == Some(of))
+                && self.is_record(&removal.key)
+        };
+        (is_grace(one, other) || is_grace(other, one)).then_some(Hold::Grace)
+    }
+
+    fn is_record(&self, key: &RecordKey) -> bool {
+        self.records
+            .get(key)
+            .is_some_and(|remote| remote.value.is_some())
+    }
+
+    /// Returns why a set of a name that never was a record is held back.
+    fn hold_of(&self, change: &Change, all: &[Change], private: bool) -> Option<Hold> {
+        let is_new = change.base.shown == Shown::Absent
+            && change.base.pending.is_none()
+            && !self.is_record(&change.key);
+        if !is_new || !change.kind.is_set() {
+            return None;
+        }
+        let name = change.key.as_str()?;
+        match class(name) {
+            Class::Litter => Some(Hold::Litter),
+            Class::Backup(of) => match self.is_there(of, all) {
+                true => Some(Hold::Litter),
+                false => Some(Hold::Passing),
+            },
+            Class::Passing => Some(Hold::Passing),
+            Class::Probe => {
+                let empty = change.kind.whole().is_none_or(|whole| whole.is_empty());
+                empty.then_some(Hold::Passing)
+            }
+            Class::Private => private.then_some(Hold::Passing),
+            Class::Ordinary => None,
+        }
+    }
+
+    /// Returns whether a file is shown under a name once changes are made.
+    fn is_there(&self, name: &str, changes: &[Change]) -> bool {
+        let Ok(key) = RecordKey::new(name) else {
+            return false;
+        };
+        match changes.iter().find(|change| change.key == key) {
+            Some(change) => change.kind.is_set(),
+            None => self.view(&key).is_there(),
+        }
+    }
+
+    /// Returns whether a backup, tied to the file whose backup it is, still holds the very value
+    /// that the service has of that file.
+    fn is_untouched_backup(&self, change: &Change, all: &[Change]) -> bool {
+        let of = change.key.as_str().and_then(backed_up);
+        let Some(of) = of.and_then(|of| RecordKey::new(of).ok()) else {
+            return false;
+        };
+        let is_tied = all
+            .iter()
+            .any(|other| other.key == of && other.kind.is_set());
+        let value = self
+            .records
+            .get(&of)
+            .and_then(|remote| remote.value.as_ref());
+        let whole = change.kind.whole();
+        is_tied
+            && matches!((value, whole), (Some(value), Some(whole)) if value.as_bytes() == &whole[..])
+    }
+
+    /// Puts parts in line, the first under the ticket that was staged.
+    fn put(
+        &mut self,
+        ticket: Ticket,
+        absorbed: Vec<Ticket>,
+        parts: Vec<Part>,
+        how: How,
+        barrier: &mut Barrier,
+        fresh: &mut dyn FnMut() -> Ticket,
+    ) -> Staged {
+        let is_noted = |hold: Option<Hold>| how.commit == Commit::Async || hold.is_some();
+        let waits = !is_noted(parts[0].1);
+        let has_notes = parts.iter().any(|(_, hold)| is_noted(*hold));
+        let mut staged = Staged {
+            waits,
+            // What is not for the journal takes the place of nothing before it is made.
+            replaced: if waits { Vec::new() } else { absorbed.clone() },
+            notes: Vec::new(),
+        };
+        for (at, (changes, hold)) in parts.into_iter().enumerate() {
+            let notes = is_noted(hold);
+            let group = Group {
+                ticket: if at == 0 { ticket } else { fresh() },
+                noted: match has_notes {
+                    true => Noted::UnderWay {
+                        with: ticket,
+                        notes,
+                    },
+                    false => Noted::No,
+                },
+                awaited: at == 0 && waits,
+                hold: hold.map(|hold| begin_hold(hold, how.now, how.date)),
+                part_of: (at > 0).then_some(ticket),
+                ..self.fresh_group(&absorbed, changes, how)
+            };
+            if notes && !group.changes.is_empty() {
+                staged.notes.push(self.note(&group));
+            }
+            self.announce(&group, barrier);
+            self.groups.push(group);
+        }
+        for group in &mut self.groups {
+            if absorbed.contains(&group.ticket) {
+                group.replaced_by = Some(ticket);
+            }
+        }
+        staged
+    }
+
+    /// Returns a group that takes the place of others, and nothing else said of it.
+    fn fresh_group(&self, absorbed: &[Ticket], changes: Vec<Change>, how: How) -> Group {
+        let since = self
+            .absorbed(absorbed)
+            .map(|group| group.gathers_since)
+            .min();
+        let first = self.absorbed(absorbed).filter_map(first_set).min();
+        Group {
+            ticket: Ticket(0),
+            noted: Noted::No,
+            awaited: false,
+            gathers_since: since.unwrap_or(how.now),
+            not_before: None,
+            hold: None,
+            replaced_by: None,
+            part_of: None,
+            inherited: first.filter(|_| Shape::of(&changes) != Shape::Removals),
+            renote: false,
+            cohort: self.last_cohort,
+            attempts: 0,
+            unanswered: false,
+            lost: Vec::new(),
+            changes,
+        }
+    }
+
+    /// Tells the order of removals that are to come.
+    fn announce(&self, group: &Group, barrier: &mut Barrier) {
+        if matches!(group.noted, Noted::UnderWay { notes: true, .. })
+            && group.shape() == Shape::Removals
+        {
+            barrier.begin(group.ticket);
+        }
+        if group.awaited {
+            let removals = group
+                .changes
+                .iter()
+                .filter(|change| change.kind == Kind::Remove);
+            for digest in removals.filter_map(|change| self.removed_digest(change)) {
+                barrier.want_carriers(digest);
+            }
+        }
+    }
+
+    /// Returns what the journal is to keep of a group.
+    fn note(&self, group: &Group) -> Note {
+        let changes = group.changes.iter().map(|change| NotedChange {
+            change: change.clone(),
+            known: self.known(change),
+            sent: self.fingerprints.of(&change.key).to_vec(),
+        });
+        Note {
+            ticket: group.ticket,
+            changes: changes.collect(),
+            hold: group.hold.map(|held| (held.hold, held.since)),
+            first_set: group.inherited,
+        }
+    }
+
+    /// Returns what the next process is to know of a change, if this one leaves it.
+    pub(super) fn known(&self, change: &Change) -> Known {
+        if let Some(left) = change.left {
+            return left;
+        }
+        let same_life = change.base.life == self.life;
+        let is_new = same_life && !self.exists;
+        let remote = self.records.get(&change.key);
+        let count = remote.map_or(0, |remote| remote.sync_count);
+        Known {
+            existed: !is_new || change.base.shown != Shown::Absent,
+            sync_count: self.listed.map(|_| count).filter(|_| same_life),
+        }
+    }
+
+    /// The journal has what was staged under a ticket; `places` are those of its notes, in their
+    /// order.
+    pub fn handle_noted(&mut self, ticket: Ticket, places: &[Place], barrier: &mut Barrier) {
+        let mut places = places.iter();
+        let mut staged = Vec::new();
+        let mut takes_over = false;
+        for group in &mut self.groups {
+            let Noted::UnderWay { with, notes } = group.noted else {
+                continue;
+            };
+            if with != ticket {
+                continue;
+            }
+            staged.push(group.ticket);
+            takes_over |= notes && group.ticket == ticket;
+            if notes && with == ticket {
+                group.part_of = group.part_of.filter(|_| !takes_over);
+            }
+            let has_note = notes && !group.changes.is_empty();
+            let place = has_note.then(|| places.next()).flatten();
+            group.noted = match place {
+                Some(place) => Noted::Yes(placed(group, *place)),
+                None => Noted::No,
+            };
+        }
+        if takes_over {
+            self.take_out_replaced(ticket, &staged, barrier);
+        }
+        for ticket in staged {
+            self.enter(ticket, barrier);
+        }
+        self.settle_empty(barrier);
+    }
+
+    /// Takes out what a group took the place of. Returns what it was.
+    pub(super) fn take_out_replaced(
+        &mut self,
+        ticket: Ticket,
+        by: &[Ticket],
+        barrier: &mut Barrier,
+    ) -> Vec<Ticket> {
+        let replaced = self.replaced_by(ticket);
+        self.groups
+            .retain(|group| !replaced.contains(&group.ticket));
+        for old in &replaced {
+            barrier.decide(*old);
+            self.successors.insert(*old, by.to_vec());
+        }
+        replaced
+    }
+
+    pub(super) fn replaced_by(&self, ticket: Ticket) -> Vec<Ticket> {
+        let groups = self.groups.iter();
+        let replaced = groups.filter(|group| group.replaced_by == Some(ticket));
+        replaced.map(|group| group.ticket).collect()
+    }
+
+    /// Lets those be as they were that a group was to take the place of.
+    pub(super) fn revive_replaced(&mut self, ticket: Ticket) {
+        for group in &mut self.groups {
+            if group.replaced_by == Some(ticket) {
+                group.replaced_by = None;
+            }
+        }
+    }
+
+    /// Has the order know a noted group as it is now.
+    pub(in crate::sync::pending) fn enter(&mut self, ticket: Ticket, barrier: &mut Barrier) {
+        let Some(at) = self.position(ticket) else {
+            return;
+        };
+        let group = &self.groups[at];
+        let Some(places) = group.places() else {
+            return;
+        };
+        let removals = group
+            .changes
+            .iter()
+            .filter(|change| change.kind == Kind::Remove);
+        let removes = removals.filter_map(|change| self.removed_digest(change));
+        let standing = Standing {
+            dataset: self.id,
+            places,
+            shape: group.shape(),
+            litter: group.is_litter(),
+            held: group.hold.is_some(),
+            carries: carried(&group.changes),
+            removes: removes.collect(),
+        };
+        barrier.insert(ticket, standing);
+    }
+
+    /// Returns the digest of the value that a removal takes away, as far as it is known.
+    pub(super) fn removed_digest(&self, change: &Change) -> Option<Digest> {
+        match change.base.pending {
+            Some(made) => made.digest,
+            None => self.shown_digest(&change.key),
+        }
+    }
+
+    /// What was staged under a ticket cannot be noted: all is as it was before, and the changes are
+    /// their writer's.
+    pub fn handle_not_noted(&mut self, ticket: Ticket, barrier: &mut Barrier) {
+        let is_of =
+            |group: &Group| matches!(group.noted, Noted::UnderWay { with, .. } if with == ticket);
+        for group in self.groups.iter().filter(|group| is_of(group)) {
+            barrier.cancel(group.ticket);
+        }
+        self.groups.retain(|group| !is_of(group));
+        self.revive_replaced(ticket);
+    }
+
+    /// What was composed to nothing is made.
+    fn settle_empty(&mut self, barrier: &mut Barrier) {
+        let is_empty = |group: &&Group| group.changes.is_empty() && group.noted == Noted::No;
+        let empty: Vec<Ticket> = self
+            .groups
+            .iter()
+            .filter(is_empty)
+            .map(|group| group.ticket)
+            .collect();
+        for ticket in empty {
+            self.settle(ticket, super::Outcome::Made(Vec::new()), barrier);
+        }
+    }
+
+    /// Drops litter, as its dataset goes.
+    pub(super) fn drop_litter(&mut self, barrier: &mut Barrier) {
+        let litter: Vec<Ticket> = self
+            .groups
+            .iter()
+            .filter(|group| group.is_litter())
+            .map(|group| group.ticket)
+            .collect();
+        for ticket in litter {
+            self.refuse_for(ticket, Refusal::Deleted, barrier);
+        }
+    }
+}
+
+fn first_set(group: &Group) -> Option<Place> {
+    group.places()?.first_set
+}
+
+fn placed(group: &Group, place: Place) -> Places {
+    let has_sets = Shape::of(&group.changes) != Shape::Removals;
+    Places {
+        first_set: has_sets.then(|| group.inherited.unwrap_or(place)),
+        last: place,
+    }
+}
+
+pub(in crate::sync::pending) fn begin_hold(hold: Hold, now: Instant, since: Timestamp) -> Held {
+    let time: Option<Duration> = match hold {
+        Hold::Litter => None,
+        Hold::Passing => Some(PASSING),
+        Hold::Grace => Some(GRACE),
+    };
+    Held {
+        hold,
+        since,
+        until: time.map(|time| now + time),
+    }
+}

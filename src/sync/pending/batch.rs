@@ -61,7 +61,7 @@ fn taken_away(change: &Change, value: Option<&Text>, against: Against<'_>) -> Op
         value: old_value.clone(),
         sync_count: old.sync_count,
         modified: old.modified,
-        seen: lives_on || against.is_current(change),
+        seen: lives_on || against.is_seen(change),
     })
 }
 

@@ -126,6 +126,8 @@ pub struct Change {
     pub base: Base,
     pub kind: Kind,
     pub unseen: Unseen,
+    /// What was sent of it before without an answer: its writer has seen such a version.
+    pub own: Vec<Sent>,
     /// Set for a change that an earlier process left: what that one knew of the record.
     pub left: Option<Left>,
     /// The mtime the file shows; it goes with the patch as its device date.

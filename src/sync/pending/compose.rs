@@ -128,11 +128,16 @@ impl Layer {
             .as_ref()
             .map_or(&Kind::Remove, |first| &first.kind);
         match compose(first, &change.kind, absent) {
-            Composed::One(kind) => Some(Some(Change {
-                kind,
-                base: self.base,
-                ..change.clone()
-            })),
+            Composed::One(kind) => {
+                let before = self.change.iter().flat_map(|first| &first.own);
+                let own = before.chain(&change.own).copied().collect();
+                Some(Some(Change {
+                    kind,
+                    own,
+                    base: self.base,
+                    ..change.clone()
+                }))
+            }
             Composed::Nothing => Some(None),
             Composed::Two => None,
         }

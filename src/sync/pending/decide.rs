@@ -109,7 +109,7 @@ impl Against<'_> {
     }
 
     /// Returns whether the record is what was shown, or was made of it here since.
-    pub(super) fn is_current(&self, change: &Change) -> bool {
+    fn is_current(&self, change: &Change) -> bool {
         self.is_unchanged(change) || self.is_ours(change)
     }
 
@@ -133,7 +133,8 @@ impl Against<'_> {
         known.is_some_and(|known| known != self.remote.map_or(0, |remote| remote.sync_count))
     }
 
-    /// Returns whether the record is what was sent of this change before, without an answer.
+    /// Returns whether the record is what was sent from here over the same version, without an
+    /// answer: nobody else wrote it.
     fn is_ours(&self, change: &Change) -> bool {
         let Some(remote) = self.remote.filter(|_| change.base.life == self.life) else {
             return false;
@@ -143,6 +144,13 @@ impl Against<'_> {
             .iter()
             .filter(of_base)
             .any(|sent| is_version(sent, remote))
+    }
+
+    /// Returns whether the change's writer has seen the record: it is what was shown to him, or what
+    /// he wrote.
+    pub(super) fn is_seen(&self, change: &Change) -> bool {
+        let own = |remote| change.own.iter().any(|sent| is_version(sent, remote));
+        self.is_unchanged(change) || self.remote.is_some_and(own)
     }
 
     fn appended(&self, base: &Base, whole: &[u8]) -> Option<usize> {

@@ -112,14 +112,15 @@ impl Group {
     }
 
     /// Returns whether another may take it in: it is on the disk, nobody waits for it, and it was
-    /// never sent.
+    /// never sent. What an earlier process left may have been, unless it is litter.
     pub(super) fn may_be_absorbed(&self, in_flight: bool) -> bool {
+        let is_own = self.changes.iter().all(|change| change.left.is_none());
         matches!(self.noted, Noted::Yes(_))
             && !self.awaited
             && !in_flight
             && self.lost.is_empty()
             && self.replaced_by.is_none()
-            && self.changes.iter().all(|change| change.left.is_none())
+            && (is_own || self.is_litter())
     }
 }
 

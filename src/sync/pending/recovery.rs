@@ -7,7 +7,7 @@ use super::barrier::Barrier;
 use super::change::{Kind, Sent, Ticket};
 use super::dataset::DatasetState;
 use super::group::{Group, Noted, Places, Shape};
-use super::note::{Note, Place};
+use super::note::{Hold, Note, Place};
 use crate::sync::change::{Mark, Shown};
 use crate::sync::pending::dataset::begin_hold;
 use crate::wire::names::RecordKey;
@@ -84,13 +84,18 @@ impl DatasetState {
                 Shown::Absent => noted.known.sync_count.unwrap_or(0),
             };
             let appends = matches!(change.kind, Kind::Append { .. });
-            let whole = change.kind.whole();
-            if whole.is_some() || change.kind == Kind::Remove {
+            let whole = change.kind.whole().cloned();
+            let is_litter = matches!(left.note.hold, Some((Hold::Litter, _)));
+            if !is_litter && (whole.is_some() || change.kind == Kind::Remove) {
                 let own = Sent {
-                    mark: Mark::new(whole.map(|whole| &whole[..]), change.modified),
+                    mark: Mark::new(whole.as_deref(), change.modified),
                     count,
-                    appended: whole.filter(|_| appends).map(|whole| whole.len() as u64),
+                    appended: whole
+                        .as_ref()
+                        .filter(|_| appends)
+                        .map(|whole| whole.len() as u64),
                 };
+                change.own.push(own);
                 sent.push((change.key.clone(), own));
             }
             for older in noted.sent {
@@ -120,7 +125,11 @@ impl DatasetState {
             attempts: 0,
             unanswered: false,
             // It may have been sent.
-            lost: vec![sent],
+            lost: if sent.is_empty() {
+                Vec::new()
+            } else {
+                vec![sent]
+            },
             changes,
         }
     }

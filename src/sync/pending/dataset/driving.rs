@@ -145,6 +145,10 @@ impl DatasetState {
         let mut taken: BTreeSet<RecordKey> = BTreeSet::new();
         let mut free: Vec<&Group> = Vec::new();
         for group in &self.groups {
+            // Litter goes nowhere, and what is replaced goes with what replaces it: nothing waits.
+            if group.is_litter() || group.replaced_by.is_some() {
+                continue;
+            }
             let is_first = !group.shares_a_key(&taken);
             taken.extend(group.keys());
             if !is_first || !is_for_sending(group) {
@@ -156,8 +160,6 @@ impl DatasetState {
                 Held::On => {}
             }
         }
-        let cohort = free.first().map(|group| group.cohort);
-        free.retain(|group| Some(group.cohort) == cohort);
         // Sets first: what waits for them may go along.
         free.sort_by_key(|group| match group.shape() {
             Shape::Sets => 0,
@@ -166,9 +168,13 @@ impl DatasetState {
         });
         let mut tickets: Vec<Ticket> = Vec::new();
         let mut is_due = false;
+        let mut cohort = None;
         for group in free {
             if let Some(other) = waits_for(group, barrier, &tickets) {
                 barrier.note_waiting(self.id, other);
+                continue;
+            }
+            if *cohort.get_or_insert(group.cohort) != group.cohort {
                 continue;
             }
             let due = group.gathers_since + GATHER;

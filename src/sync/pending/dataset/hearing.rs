@@ -255,8 +255,10 @@ impl DatasetState {
             };
             let mut lost = Vec::new();
             for patch in patches {
-                if let Some(change) = self.groups[at].change(&patch.key) {
+                let mut changes = self.groups[at].changes.iter_mut();
+                if let Some(change) = changes.find(|change| change.key == patch.key) {
                     let sent = fingerprint(change, patch);
+                    change.own.push(sent);
                     self.fingerprints.add(&patch.key, sent);
                     lost.push((patch.key.clone(), sent));
                 }

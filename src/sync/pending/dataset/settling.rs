@@ -30,10 +30,13 @@ impl DatasetState {
         self.settle(ticket, Outcome::Made(landed), barrier);
     }
 
+    fn changes_of(&self, ticket: Ticket) -> Option<Vec<Change>> {
+        Some(self.groups[self.position(ticket)?].changes.clone())
+    }
+
     /// A group can never be made.
     pub(super) fn refuse_for(&mut self, ticket: Ticket, why: Refusal, barrier: &mut Barrier) {
-        if let Some(at) = self.position(ticket) {
-            let changes = self.groups[at].changes.clone();
+        if let Some(changes) = self.changes_of(ticket) {
             self.settle(ticket, Outcome::Refused(why, changes), barrier);
         }
     }
@@ -45,8 +48,7 @@ impl DatasetState {
 
     /// A group that is not noted is its writer's again.
     pub(super) fn give_back(&mut self, ticket: Ticket, why: Refusal, barrier: &mut Barrier) {
-        if let Some(at) = self.position(ticket) {
-            let changes = self.groups[at].changes.clone();
+        if let Some(changes) = self.changes_of(ticket) {
             self.settle(ticket, Outcome::GivenBack(why, changes), barrier);
         }
     }

@@ -83,9 +83,21 @@ impl DatasetState {
             Some(composed) => (absorbed, composed),
             None => (Vec::new(), changes),
         };
+        if absorbed.is_empty() {
+            self.end_holds_of(&keys, how.now);
+        }
         let was_passing = self.any_has_hold(&absorbed, Hold::Passing);
-        let parts = self.split(changes, how.private || was_passing);
+        let in_grace = self.any_has_hold(&absorbed, Hold::Grace);
+        let parts = self.split(changes, how.private || was_passing, in_grace);
         Some(self.put(ticket, absorbed, parts, how, barrier, fresh))
+    }
+
+    /// Ends the holds of what changes of these keys have to wait for.
+    fn end_holds_of(&mut self, keys: &BTreeSet<RecordKey>, now: Instant) {
+        let groups = self.groups.iter().filter(|group| group.shares_a_key(keys));
+        for ticket in groups.map(|group| group.ticket).collect::<Vec<_>>() {
+            self.end_holds(Some(ticket), now);
+        }
     }
 
     fn any_has_hold(&self, groups: &[Ticket], hold: Hold) -> bool {
@@ -114,7 +126,9 @@ impl DatasetState {
             all_keys.extend(group.keys());
         }
         let bytes: usize = self.absorbed(&found).map(Group::bytes).sum();
-        match all_keys.len() > MAX_CHANGES || bytes > MAX_BYTES {
+        let too_many = all_keys.len() > MAX_CHANGES || bytes > MAX_BYTES;
+        // What takes the place of the same keys only makes no group larger than it is.
+        match too_many && all_keys.len() > keys.len() {
             true => Vec::new(),
             false => found,
         }
@@ -154,8 +168,8 @@ impl DatasetState {
     }
 
     /// Divides changes into what is held back and what is not. What belongs to a rename of a record
-    /// stays together, but for a backup that is what the record itself is.
-    fn split(&self, changes: Vec<Change>, private: bool) -> Vec<Part> {
+    /// stays together, but for a backup that is what the record itself is, and was made so just now.
+    fn split(&self, changes: Vec<Change>, private: bool, in_grace: bool) -> Vec<Part> {
         if !self.scratch {
             return vec![(changes, None)];
         }
@@ -164,7 +178,7 @@ impl DatasetState {
         }
         let alone = changes.len() == 1;
         let litter = |change: &Change| match self.hold_of(change, &changes, private) {
-            Some(Hold::Litter) => alone || self.is_untouched_backup(change, &changes),
+            Some(Hold::Litter) => alone || (in_grace && self.is_untouched_backup(change, &changes)),
             _ => false,
         };
         let are_litter: Vec<bool> = changes.iter().map(litter).collect();

@@ -1,0 +1,86 @@
+//! What may not be lost, doubled or brought back. Every text that is written holds tokens, such as
+//! `w3;`, each of which is written once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What may have become of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its writer was told that it is safe, or it is another client's.
+    Kept,
+    /// Its writer was told nothing, or that it failed.
+    Unsure,
+    /// Somebody who saw it replaced or removed it, and was told that this is done.
+    Gone,
+    /// Somebody who saw it tried to.
+    MayBeGone,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    fates: BTreeMap<String, Fate>,
+    /// Tokens that were written anew under another name, and may be on their way there.
+    moved: BTreeSet<String>,
+}
+
+/// Returns the tokens in a text.
+pub fn tokens(text: &str) -> BTreeSet<String> {
+    text.split_inclusive(';').map(str::to_owned).collect()
+}
+
+impl Ledger {
+    pub fn begin(&mut self, token: &str) {
+        self.fates.insert(token.to_owned(), Fate::Unsure);
+    }
+
+    pub fn keep(&mut self, token: &str) {
+        if self.fates.get(token) == Some(&Fate::Unsure) {
+            self.fates.insert(token.to_owned(), Fate::Kept);
+        }
+    }
+
+    /// Somebody who saw a text takes it away; `done` says whether he was told so.
+    pub fn take(&mut self, text: &str, done: bool) {
+        for token in tokens(text) {
+            let done = done && !self.moved.contains(&token);
+            let fate = self.fates.entry(token).or_insert(Fate::Unsure);
+            *fate = match (*fate, done) {
+                (Fate::Gone, _) | (_, true) => Fate::Gone,
+                (Fate::Unsure, false) => Fate::Unsure,
+                (Fate::Kept | Fate::MayBeGone, false) => Fate::MayBeGone,
+            };
+        }
+    }
+
+    /// Somebody who saw a text writes it anew, under another name: whoever takes it away where it is
+    /// may not see it where it comes to be.
+    pub fn move_away(&mut self, text: &str) {
+        for token in tokens(text) {
+            if let Some(fate) = self.fates.get_mut(&token)
+                && *fate == Fate::Gone
+            {
+                *fate = Fate::MayBeGone;
+            }
+            self.moved.insert(token);
+        }
+    }
+
+    /// Checks what is there at the end: `values` at the service, and what is `kept` beside.
+    pub fn check(&self, values: &[&str], kept: &[String]) -> Result<(), String> {
+        for (token, fate) in &self.fates {
+            let times = |text: &str| text.matches(token.as_str()).count();
+            let there: usize = values.iter().map(|value| times(value)).sum();
+            let parked: usize = kept.iter().map(|text| times(text)).sum();
+            if *fate == Fate::Kept && there + parked == 0 {
+                return Err(format!("{token} is lost"));
+            }
+            if values.iter().any(|value| times(value) > 1) {
+                return Err(format!("{token} is doubled"));
+            }
+            if *fate == Fate::Gone && there > 0 {
+                return Err(format!("{token} is back"));
+            }
+        }
+        Ok(())
+    }
+}

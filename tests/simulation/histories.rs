@@ -64,14 +64,14 @@ impl Run {
     fn new(setting: Setting, fault: Option<(usize, Fault)>) -> Self {
         let start = Instant::now();
         let mut run = Self {
-            world: World::new(start),
+            world: World::new(start, 1),
             ledger: Ledger::default(),
             start,
             keys: setting.keys.map(|key| RecordKey::new(key).unwrap()),
             setting,
             written: 0,
         };
-        run.world.fault = fault;
+        run.world.faults = fault.into_iter().collect();
         run.other_writes(0);
         run
     }
@@ -87,12 +87,12 @@ impl Run {
         let key = self.keys[key].clone();
         let token = self.token('o');
         self.take_remote(&key);
-        self.world.service.change(&key, Some(&token), 5);
+        self.world.services[0].change(&key, Some(&token), 5);
         self.ledger.keep(&token);
     }
 
     fn take_remote(&mut self, key: &RecordKey) {
-        if let Some(value) = self.world.service.value(key) {
+        if let Some(value) = self.world.services[0].value(key) {
             let value = value.to_owned();
             self.ledger.take(&value, true);
         }
@@ -141,9 +141,9 @@ impl Run {
             Op::OtherWrite(key) => self.other_writes(key),
             Op::OtherRemove(key) => {
                 let key = self.keys[key].clone();
-                if self.world.service.value(&key).is_some() {
+                if self.world.services[0].value(&key).is_some() {
                     self.take_remote(&key);
-                    self.world.service.change(&key, None, 6);
+                    self.world.services[0].change(&key, None, 6);
                 }
             }
             Op::Wait => {
@@ -152,7 +152,7 @@ impl Run {
             }
             op => {
                 let keys = self.keys.clone();
-                let views = keys.each_ref().map(|key| process.state.view(key));
+                let views = keys.each_ref().map(|key| process.states[0].view(key));
                 let (changes, token, taken) = self.changes(op, &views);
                 if changes.is_empty() {
                     return Ok(process);
@@ -161,7 +161,7 @@ impl Run {
                     self.ledger.take(text, false);
                 }
                 let commit = self.setting.commit;
-                let told = process.change(&mut self.world, changes, commit)?;
+                let told = process.change(&mut self.world, 0, changes, commit)?;
                 if told == Told::Done {
                     token.iter().for_each(|token| self.ledger.keep(token));
                     self.note_taken(&taken);
@@ -261,21 +261,21 @@ impl Run {
             .disk
             .rows
             .iter()
-            .flat_map(|(note, _)| &note.changes)
+            .flat_map(|(_, note, _)| &note.changes)
             .filter_map(|noted| noted.change.kind.whole())
             .map(|whole| String::from_utf8_lossy(whole).into_owned())
             .collect();
         let values: Vec<&str> = self
             .keys
             .iter()
-            .filter_map(|key| self.world.service.value(key))
+            .filter_map(|key| self.world.services[0].value(key))
             .collect();
         let kept = [self.world.disk.parked.clone(), litter].concat();
         self.ledger.check(&values, &kept)?;
-        if process.state.pending().next().is_some() {
+        if process.states[0].pending().next().is_some() {
             return Err("something is still pending".to_owned());
         }
-        let left = process.state.litter();
+        let left = process.states[0].litter();
         if self.world.disk.rows.len() != left || process.barrier.len() != left {
             return Err(format!(
                 "{} rows and {} in the order are left, {left} are litter",

@@ -1,6 +1,8 @@
 //! What is not yet sent, tried without a mount, a kernel or real time.
 
+mod core_worlds;
 mod histories;
 mod ledger;
 mod process;
+mod random;
 mod service;

@@ -1,5 +1,6 @@
-//! One process: the state of one dataset, its order and its journal, driven step by step.
+//! One process: the states of its datasets, their order and their journal, driven step by step.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cognitofs::sync::pending::recovery::Recovered;
@@ -45,7 +46,8 @@ pub struct Crashed;
 /// What outlives a process.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    pub rows: Vec<(Note, Places)>,
+    /// With the dataset that each is of.
+    pub rows: Vec<(usize, Note, Places)>,
     pub parked: Vec<String>,
     last_place: i64,
     last_ticket: u64,
@@ -54,23 +56,24 @@ pub struct Disk {
 /// The world around a process.
 #[derive(Clone, Debug)]
 pub struct World {
-    pub service: Service,
+    /// One a dataset.
+    pub services: Vec<Service>,
     pub disk: Disk,
     pub now: Instant,
-    /// Which of the points of a run meets a fault, counted from 0.
-    pub fault: Option<(usize, Fault)>,
+    /// Which of the points of a run meet a fault, counted from 0.
+    pub faults: BTreeMap<usize, Fault>,
     pub points: usize,
     /// Calls that are still to be carried out.
-    pub late: Vec<(Vec<RecordPatch>, String)>,
+    pub late: Vec<(usize, Vec<RecordPatch>, String)>,
 }
 
 impl World {
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Instant, datasets: usize) -> Self {
         Self {
-            service: Service::default(),
+            services: vec![Service::default(); datasets],
             disk: Disk::default(),
             now,
-            fault: None,
+            faults: BTreeMap::new(),
             points: 0,
             late: Vec::new(),
         }
@@ -80,8 +83,7 @@ impl World {
     fn point(&mut self) -> Option<Fault> {
         let at = self.points;
         self.points += 1;
-        let (of, fault) = self.fault?;
-        (of == at).then_some(fault)
+        self.faults.get(&at).copied()
     }
 
     pub fn date(&self, start: Instant) -> Timestamp {
@@ -90,9 +92,9 @@ impl World {
     }
 
     pub fn carry_out_late(&mut self) {
-        for (patches, token) in std::mem::take(&mut self.late) {
+        for (of, patches, token) in std::mem::take(&mut self.late) {
             // It may be refused: nobody is told.
-            let _ = self.service.update(&patches, &token);
+            let _ = self.services[of].update(&patches, &token);
         }
     }
 }
@@ -105,7 +107,7 @@ pub enum Told {
 }
 
 pub struct Process {
-    pub state: DatasetState,
+    pub states: Vec<DatasetState>,
     pub barrier: Barrier,
     start: Instant,
 }
@@ -113,18 +115,22 @@ pub struct Process {
 impl Process {
     /// Starts, and takes over what the disk has.
     pub fn start(world: &mut World, start: Instant) -> Result<Self, Crashed> {
+        let new = |id| DatasetState::new(DatasetId(id as u64), 0, true);
         let mut process = Self {
-            state: DatasetState::new(DatasetId(1), 0, true),
+            states: (0..world.services.len()).map(new).collect(),
             barrier: Barrier::default(),
             start,
         };
-        let rows = world.disk.rows.clone();
-        let left = rows
-            .into_iter()
-            .map(|(note, places)| Recovered { note, places });
-        process
-            .state
-            .take_over(left.collect(), world.now, &mut process.barrier);
+        let mut rows = world.disk.rows.clone();
+        rows.sort_by_key(|(_, _, places)| places.last);
+        for (of, state) in process.states.iter_mut().enumerate() {
+            let own = rows.iter().filter(|(dataset, _, _)| *dataset == of);
+            let left = own.map(|(_, note, places)| Recovered {
+                note: note.clone(),
+                places: *places,
+            });
+            state.take_over(left.collect(), world.now, &mut process.barrier);
+        }
         Ok(process)
     }
 
@@ -132,6 +138,7 @@ impl Process {
     pub fn change(
         &mut self,
         world: &mut World,
+        of: usize,
         changes: Vec<Change>,
         commit: Commit,
     ) -> Result<Told, Crashed> {
@@ -148,22 +155,20 @@ impl Process {
             last += 1;
             Ticket(last)
         };
-        let staged = self
-            .state
-            .stage(ticket, changes, how, &mut self.barrier, &mut fresh);
+        let staged = self.states[of].stage(ticket, changes, how, &mut self.barrier, &mut fresh);
         world.disk.last_ticket = last;
         let staged = staged.expect("nothing is noted meanwhile");
         if !staged.notes.is_empty() || !staged.replaced.is_empty() {
-            match self.note(world, &staged.notes, &staged.replaced)? {
-                Some(places) => self.state.handle_noted(ticket, &places, &mut self.barrier),
+            match self.note(world, of, &staged.notes, &staged.replaced)? {
+                Some(places) => self.states[of].handle_noted(ticket, &places, &mut self.barrier),
                 None => {
-                    self.state.handle_not_noted(ticket, &mut self.barrier);
+                    self.states[of].handle_not_noted(ticket, &mut self.barrier);
                     return Ok(Told::Failed);
                 }
             }
         }
         match staged.waits {
-            true => self.drive(world, Some(ticket)),
+            true => self.drive(world, Some((of, ticket))),
             false => {
                 self.tell(world, None)?;
                 Ok(Told::Done)
@@ -174,6 +179,7 @@ impl Process {
     fn note(
         &mut self,
         world: &mut World,
+        of: usize,
         notes: &[Note],
         replaced: &[Ticket],
     ) -> Result<Option<Vec<Place>>, Crashed> {
@@ -185,7 +191,7 @@ impl Process {
         }
         let disk = &mut world.disk;
         disk.rows
-            .retain(|(note, _)| !replaced.contains(&note.ticket));
+            .retain(|(_, note, _)| !replaced.contains(&note.ticket));
         let mut places = Vec::new();
         for note in notes {
             disk.last_place += 1;
@@ -193,6 +199,7 @@ impl Process {
             let sets = note.changes.iter().any(|noted| noted.change.kind.is_set());
             let first_set = sets.then(|| note.first_set.unwrap_or(place));
             disk.rows.push((
+                of,
                 note.clone(),
                 Places {
                     first_set,
@@ -218,10 +225,10 @@ impl Process {
         world
             .disk
             .rows
-            .retain(|(note, _)| !settled.removed.contains(&note.ticket));
+            .retain(|(_, note, _)| !settled.removed.contains(&note.ticket));
         for rebased in &settled.rebased {
             let rows = world.disk.rows.iter_mut();
-            for (note, _) in rows.filter(|(note, _)| note.ticket == rebased.ticket) {
+            for (_, note, _) in rows.filter(|(_, note, _)| note.ticket == rebased.ticket) {
                 for noted in note.changes.iter_mut() {
                     if noted.change.key == rebased.key {
                         noted.change.base = rebased.base;
@@ -241,11 +248,16 @@ impl Process {
     fn tell(&mut self, world: &mut World, of: Option<Ticket>) -> Result<Option<Told>, Crashed> {
         let mut told = None;
         loop {
-            let events = self.state.take_events();
+            let all = 0..self.states.len();
+            let found = all.map(|at| (at, self.states[at].take_events()));
+            let events: Vec<_> = found.filter(|(_, events)| !events.is_empty()).collect();
             if events.is_empty() {
                 return Ok(told);
             }
-            for event in events {
+            for (at, event) in events
+                .into_iter()
+                .flat_map(|(at, events)| events.into_iter().map(move |event| (at, event)))
+            {
                 let was_noted = event.settled.removed.contains(&event.ticket);
                 if let Outcome::Refused(_, changes) = &event.outcome
                     && was_noted
@@ -253,14 +265,14 @@ impl Process {
                     let wholes = changes.iter().filter_map(|change| change.kind.whole());
                     let texts = wholes.map(|whole| String::from_utf8_lossy(whole).into_owned());
                     world.disk.parked.extend(texts);
-                    for (_, removal) in self.barrier.kept_back(event.ticket) {
-                        self.state.keep_back(removal, &mut self.barrier);
+                    for (other, removal) in self.barrier.kept_back(event.ticket) {
+                        self.states[other.0 as usize].keep_back(removal, &mut self.barrier);
                     }
                 }
                 self.settle(world, &event.settled)?;
                 if !matches!(event.outcome, Outcome::Waits(_)) {
                     self.barrier.decide(event.ticket);
-                    self.state.forget(event.ticket);
+                    self.states[at].forget(event.ticket);
                 }
                 if of == Some(event.ticket) {
                     told = Some(match event.outcome {
@@ -273,116 +285,147 @@ impl Process {
     }
 
     /// Does what is to be done, until a ticket is decided, or nothing is left.
-    pub fn drive(&mut self, world: &mut World, of: Option<Ticket>) -> Result<Told, Crashed> {
-        for _ in 0..1000 {
-            let step = self.state.next_step(world.now, &mut self.barrier);
-            if let Some(told) = self.tell(world, of)? {
-                return Ok(told);
-            }
-            for (_, held) in self.barrier.take_wanted() {
-                self.state.end_holds(Some(held), world.now);
-            }
-            match step {
-                Step::List { since } => self.list(world, since)?,
-                Step::Update {
-                    patches,
-                    token,
-                    replaced,
-                } => {
-                    let unseen = replaced.iter().filter(|old| !old.seen);
-                    let texts = unseen
-                        .filter_map(|old| old.value.as_str())
-                        .map(str::to_owned);
-                    world.disk.parked.extend(texts);
-                    if !self.update(world, patches, &token)? && of.is_some() {
-                        // Whoever waits is told that it failed.
-                        if let Some(ticket) = of {
-                            self.state.leave(ticket, &mut self.barrier);
+    pub fn drive(
+        &mut self,
+        world: &mut World,
+        of: Option<(usize, Ticket)>,
+    ) -> Result<Told, Crashed> {
+        let ticket = of.map(|(_, ticket)| ticket);
+        for _ in 0..2000 {
+            let mut until: Option<Instant> = None;
+            let mut idle = true;
+            for at in 0..self.states.len() {
+                let step = self.states[at].next_step(world.now, &mut self.barrier);
+                if let Some(told) = self.tell(world, ticket)? {
+                    return Ok(told);
+                }
+                for (other, held) in self.barrier.take_wanted() {
+                    self.states[other.0 as usize].end_holds(Some(held), world.now);
+                    idle = false;
+                }
+                match step {
+                    Step::Wait { until: this } => {
+                        until = Some(until.map_or(this, |until| until.min(this)));
+                    }
+                    Step::Idle => {}
+                    step => {
+                        idle = false;
+                        if !self.exchange(world, at, step)? && of.is_some_and(|(of, _)| of == at) {
+                            return self.give_up(world, of);
                         }
-                        self.tell(world, of)?;
-                        return Ok(Told::Failed);
                     }
                 }
-                Step::Wait { until } => world.now = world.now.max(until),
-                Step::Idle => match of {
-                    None => return Ok(Told::Done),
-                    Some(ticket) => panic!("{ticket:?} waits for ever: {:?}", self.state),
-                },
-                Step::Delete | Step::RefuseDeletion => unreachable!(),
+                if let Some(told) = self.tell(world, ticket)? {
+                    return Ok(told);
+                }
             }
-            if let Some(told) = self.tell(world, of)? {
-                return Ok(told);
+            match (idle, until, of) {
+                (false, ..) => {}
+                (true, Some(until), _) => world.now = world.now.max(until),
+                (true, None, None) => return Ok(Told::Done),
+                (true, None, Some(of)) => panic!("{of:?} waits for ever: {:?}", self.states),
             }
         }
-        panic!("no end: {:?}", self.state);
+        panic!("no end: {:?} {:?}", self.states, self.barrier);
     }
 
-    fn list(&mut self, world: &mut World, since: i64) -> Result<(), Crashed> {
+    /// Whoever waits is told that it failed.
+    fn give_up(&mut self, world: &mut World, of: Option<(usize, Ticket)>) -> Result<Told, Crashed> {
+        if let Some((at, ticket)) = of {
+            self.states[at].leave(ticket, &mut self.barrier);
+            self.tell(world, Some(ticket))?;
+        }
+        Ok(Told::Failed)
+    }
+
+    /// Returns whether an answer came.
+    fn exchange(&mut self, world: &mut World, at: usize, step: Step) -> Result<bool, Crashed> {
+        match step {
+            Step::List { since } => self.list(world, at, since).map(|()| true),
+            Step::Update {
+                patches,
+                token,
+                replaced,
+            } => {
+                let unseen = replaced.iter().filter(|old| !old.seen);
+                let texts = unseen
+                    .filter_map(|old| old.value.as_str())
+                    .map(str::to_owned);
+                world.disk.parked.extend(texts);
+                self.update(world, at, patches, &token)
+            }
+            step => unreachable!("{step:?}"),
+        }
+    }
+
+    fn list(&mut self, world: &mut World, at: usize, since: i64) -> Result<(), Crashed> {
         match world.point() {
             Some(Fault::CrashBefore | Fault::CrashAfter) => return Err(Crashed),
             _ => {
-                let listing = world.service.list(since);
-                self.state
-                    .handle_listed(listing, world.now, &mut self.barrier);
+                let listing = world.services[at].list(since);
+                self.states[at].handle_listed(listing, world.now, &mut self.barrier);
             }
         }
         Ok(())
     }
 
-    /// Returns whether an answer came.
     fn update(
         &mut self,
         world: &mut World,
+        at: usize,
         patches: Vec<RecordPatch>,
         token: &str,
     ) -> Result<bool, Crashed> {
         let fault = world.point();
+        let state = &mut self.states[at];
         match fault {
             Some(Fault::CrashBefore) => return Err(Crashed),
             Some(Fault::LostBefore) => {
-                self.state.handle_lost(&mut self.barrier);
+                state.handle_lost(&mut self.barrier);
                 return Ok(false);
             }
             Some(Fault::Late) => {
-                world.late.push((patches, token.to_owned()));
-                self.state.handle_lost(&mut self.barrier);
+                world.late.push((at, patches, token.to_owned()));
+                state.handle_lost(&mut self.barrier);
                 return Ok(false);
             }
-            Some(Fault::Refused) => world.service.refuses = 1,
+            Some(Fault::Refused) => world.services[at].refuses = 1,
             _ => {}
         }
-        let answer = world.service.update(&patches, token);
+        let answer = world.services[at].update(&patches, token);
         match fault {
             Some(Fault::CrashAfter) => return Err(Crashed),
             Some(Fault::LostAfter) => {
-                self.state.handle_lost(&mut self.barrier);
+                state.handle_lost(&mut self.barrier);
                 return Ok(false);
             }
             _ => {}
         }
         match answer {
-            Ok(records) => self
-                .state
-                .handle_updated(records, world.now, &mut self.barrier),
-            Err(fault) => self.state.handle_refused(fault, &mut self.barrier),
+            Ok(records) => state.handle_updated(records, world.now, &mut self.barrier),
+            Err(fault) => state.handle_refused(fault, &mut self.barrier),
         }
         Ok(true)
     }
 
     /// Lists, so that what is shown is known.
     pub fn look(&mut self, world: &mut World) -> Result<(), Crashed> {
-        self.state.want_list();
-        let step = self.state.next_step(world.now, &mut self.barrier);
-        if let Step::List { since } = step {
-            self.list(world, since)?;
+        for at in 0..self.states.len() {
+            self.states[at].want_list();
+            let step = self.states[at].next_step(world.now, &mut self.barrier);
+            if let Step::List { since } = step {
+                self.list(world, at, since)?;
+            }
+            self.tell(world, None)?;
         }
-        self.tell(world, None)?;
         Ok(())
     }
 
     /// Ends all holds and drives until nothing is left but litter.
     pub fn finish(&mut self, world: &mut World) -> Result<(), Crashed> {
-        self.state.end_holds(None, world.now);
+        for state in &mut self.states {
+            state.end_holds(None, world.now);
+        }
         self.drive(world, None)?;
         world.now += Duration::from_secs(1);
         Ok(())

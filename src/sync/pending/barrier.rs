@@ -149,8 +149,13 @@ impl Barrier {
         self.wanted.extend(carriers.collect::<Vec<_>>());
     }
 
-    /// Takes the groups whose holds are to end.
+    /// Takes the groups whose holds are to end: each once.
     pub fn take_wanted(&mut self) -> BTreeSet<(DatasetId, Ticket)> {
+        for (_, ticket) in &self.wanted {
+            if let Some(standing) = self.groups.get_mut(ticket) {
+                standing.held = false;
+            }
+        }
         std::mem::take(&mut self.wanted)
     }
 

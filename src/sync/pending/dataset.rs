@@ -214,6 +214,14 @@ impl DatasetState {
         self.groups.iter().filter(|group| group.is_litter()).count()
     }
 
+    /// Returns the groups that are being sent.
+    pub fn in_flight(&self) -> Vec<Ticket> {
+        self.in_flight
+            .as_ref()
+            .map(Batch::tickets)
+            .unwrap_or_default()
+    }
+
     /// Takes what happened.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)

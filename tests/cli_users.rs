@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
-use cognitofs::api::{Client, ClientOptions, CredentialsSource, Endpoints, Logins};
+use cognitofs::api::{Client, ClientOptions, CredentialsSource, Endpoints, Logins, System};
 use cognitofs::server::http::router;
 use cognitofs::server::service::{Lifetimes, Service};
 use cognitofs::server::storage::Storage;
@@ -422,6 +422,8 @@ async fn counted(life: Duration, times: usize) -> (Client, Arc<Mutex<usize>>) {
             credentials,
             concurrency: 16,
             timeout: Duration::from_secs(30),
+            surroundings: Arc::new(System),
+            transport: None,
         };
         Client::new(options).unwrap()
     };

@@ -1,7 +1,7 @@
 //! The typed client: one method, any operation.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::calls::{Calls, Exchanged};
 use super::credentials::CredentialsSource;
@@ -10,7 +10,8 @@ use super::error::{Chained, Error};
 use super::limiter::{Limiter, Place};
 use super::reachability::Reachability;
 use super::retry;
-use super::transport::{Outgoing, Transport};
+use super::surroundings::Surroundings;
+use super::transport::{Http, Outgoing, Transport};
 use crate::wire::fault::Fault;
 use crate::wire::names::Region;
 use crate::wire::operation::{Operation, Request, Service};
@@ -26,6 +27,9 @@ pub struct ClientOptions {
     pub concurrency: u32,
     /// How long a call is waited for as a rule.
     pub timeout: Duration,
+    pub surroundings: Arc<dyn Surroundings>,
+    /// Another way to the services than the network.
+    pub transport: Option<Arc<dyn Transport>>,
 }
 
 /// Calls the two services of one region as one caller.
@@ -34,7 +38,8 @@ pub struct Client {
     region: Region,
     endpoints: Endpoints,
     credentials: CredentialsSource,
-    transport: Arc<Transport>,
+    surroundings: Arc<dyn Surroundings>,
+    transport: Arc<dyn Transport>,
     sync: Way,
     identity: Way,
     calls: Arc<Calls>,
@@ -50,9 +55,9 @@ struct Way {
 }
 
 impl Way {
-    fn new(concurrency: u32) -> Self {
+    fn new(concurrency: u32, surroundings: &Arc<dyn Surroundings>) -> Self {
         Self {
-            reachability: Arc::default(),
+            reachability: Arc::new(Reachability::new(surroundings.clone())),
             limiter: Limiter::new(concurrency.max(1)),
             told: Mutex::default(),
         }
@@ -71,14 +76,18 @@ impl Way {
 impl Client {
     /// Makes a client; nothing is sent yet.
     pub fn new(options: ClientOptions) -> Result<Self, Error> {
-        let transport = Transport::new(&options.endpoints, options.timeout)?;
+        let transport = match options.transport {
+            Some(transport) => transport,
+            None => Arc::new(Http::new(&options.endpoints, options.timeout)?),
+        };
         Ok(Self {
             region: options.region,
             endpoints: options.endpoints,
             credentials: options.credentials,
-            transport: Arc::new(transport),
-            sync: Way::new(options.concurrency),
-            identity: Way::new(options.concurrency),
+            transport,
+            sync: Way::new(options.concurrency, &options.surroundings),
+            identity: Way::new(options.concurrency, &options.surroundings),
+            surroundings: options.surroundings,
             calls: Arc::default(),
         })
     }
@@ -96,6 +105,11 @@ impl Client {
         &self.calls
     }
 
+    /// Returns what it takes time, chance and tasks from.
+    pub fn surroundings(&self) -> &Arc<dyn Surroundings> {
+        &self.surroundings
+    }
+
     /// Returns the region that is called.
     pub fn region(&self) -> &Region {
         &self.region
@@ -103,7 +117,7 @@ impl Client {
 
     /// Returns the pause before trying something again for the `attempt`th time.
     pub fn pause(&self, attempt: u32) -> Duration {
-        retry::pause(attempt, retry::random())
+        retry::pause(attempt, retry::fraction(self.surroundings.random()))
     }
 
     /// Calls an operation and waits for its answer until `deadline`. Throttling, server errors and
@@ -152,7 +166,7 @@ impl Client {
             attempt += 1;
             self.doubt(request.service, &error);
             let pause = self.pause(attempt).max(retry_after.unwrap_or_default());
-            let time_left = deadline.saturating_duration_since(Instant::now());
+            let time_left = deadline.saturating_duration_since(self.surroundings.now());
             let again = retry::is_worth_retrying(&error, O::REPEATABLE)
                 && pause < time_left
                 && !(is_credentials(&error) && attempt > 1);
@@ -164,7 +178,7 @@ impl Client {
             tracing::debug!(operation = O::NAME, attempt, %error, "trying again");
             tell(&error);
             told = Some(Arc::new(error));
-            tokio::time::sleep(pause).await;
+            self.surroundings.sleep(pause).await;
         }
     }
 
@@ -186,18 +200,28 @@ impl Client {
                 return Err(unreachable(why));
             }
             tokio::select! {
-                place = way.limiter.place() => Ok(place),
+                biased;
                 // Those who have the places may wait for long.
-                Some(why) = reachability.lost() => Err(unreachable(why)),
+                why = reachability.lost() => Err(unreachable(why)),
+                place = way.limiter.place() => Ok(place),
             }
         };
-        let turn = tokio::time::timeout_at(deadline.into(), turn).await;
-        turn.unwrap_or_else(|_| {
-            Err(Error::NoTurn {
-                host: self.host(service),
-                told: way.told(),
-            })
-        })
+        let turn = self.before(deadline, turn).await;
+        turn.unwrap_or_else(|| Err(self.no_turn(service)))
+    }
+
+    /// Waits for what a call needs before it is made. What comes at the deadline comes too late:
+    /// whoever waits for the call is told then that it was not made.
+    async fn before<T>(&self, deadline: Instant, needed: impl Future<Output = T>) -> Option<T> {
+        let needed = tokio::time::timeout_at(deadline.into(), needed).await;
+        needed.ok().filter(|_| self.surroundings.now() < deadline)
+    }
+
+    fn no_turn(&self, service: Service) -> Error {
+        Error::NoTurn {
+            host: self.host(service),
+            told: self.way(service).told(),
+        }
     }
 
     async fn attempt<O: Operation>(
@@ -211,10 +235,10 @@ impl Client {
             .prepare(request, O::UNSIGNED, deadline)
             .await
             .map_err(fail)?;
-        let started = Instant::now();
+        let started = self.surroundings.now();
         exchanged.sent = outgoing.body.len() as u64;
-        let incoming = self.transport.send(outgoing, deadline).await;
-        exchanged.took = started.elapsed();
+        let incoming = self.transport.send_by(outgoing, deadline).await;
+        exchanged.took = self.surroundings.now().saturating_duration_since(started);
         let incoming = incoming.map_err(fail)?;
         exchanged.received = incoming.body.len() as u64;
         tracing::debug!(
@@ -269,8 +293,9 @@ impl Client {
         let own = request.headers.iter();
         headers.extend(own.map(|(name, value)| ((*name).to_owned(), value.clone())));
         if !unsigned {
-            let credentials = tokio::time::timeout_at(deadline.into(), self.credentials.get());
-            let credentials = credentials.await.map_err(|_| Error::NoCredentials {
+            let credentials = self.credentials.get(&*self.surroundings);
+            let credentials = self.before(deadline, credentials).await;
+            let credentials = credentials.ok_or_else(|| Error::NoCredentials {
                 reason: "the credential provider did not answer in time".to_owned(),
             })??;
             let borrowed: Vec<(&str, &str)> = headers
@@ -288,16 +313,15 @@ impl Client {
                 &credentials,
                 self.region.as_str(),
                 request.service.signing_name(),
-                SystemTime::now(),
+                self.surroundings.date(),
             )
             .map_err(|error| Error::Unsayable(error.to_string()))?;
             headers.extend(signature);
         }
+        let outgoing = Outgoing::new(request.method, &url, request.body.clone())?;
         Ok(Outgoing {
-            method: request.method,
-            url,
             headers,
-            body: request.body.clone(),
+            ..outgoing
         })
     }
 
@@ -314,19 +338,14 @@ impl Client {
             return;
         }
         tracing::info!(error = %Chained(error), "probing the service");
-        let transport = self.transport.clone();
+        let (transport, surroundings) = (self.transport.clone(), self.surroundings.clone());
         let url = format!("{}/", self.endpoints.url(service));
         let reachability = &self.way(service).reachability;
         reachability.doubt(error, move |patience| {
             let transport = transport.clone();
-            let probe = Outgoing {
-                method: "GET",
-                url: url.clone(),
-                headers: Vec::new(),
-                body: Vec::new(),
-            };
-            let deadline = Instant::now() + patience;
-            async move { transport.send(probe, deadline).await.map(drop) }
+            let probe = Outgoing::new("GET", &url, Vec::new());
+            let deadline = surroundings.now() + patience;
+            async move { transport.send_by(probe?, deadline).await.map(drop) }
         });
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::client::Client;
 use super::error::{Chained, Error};
+use super::surroundings::Surroundings;
 use super::transport::check_certificates;
 use super::user::{Logins, User};
 use crate::wire::names::{self, IdentityId};
@@ -81,7 +82,7 @@ impl CredentialsSource {
     ///
     /// # Errors
     /// [`Error::NoCredentials`] when none can be had.
-    pub(super) async fn get(&self) -> Result<Credentials, Error> {
+    pub(super) async fn get(&self, surroundings: &dyn Surroundings) -> Result<Credentials, Error> {
         let (provider, current) = match self {
             Self::Nobody => {
                 return Err(Error::NoCredentials {
@@ -92,12 +93,14 @@ impl CredentialsSource {
             Self::Provider { provider, current } => (provider, current),
         };
         let mut current = current.lock().await;
-        if let Some(credentials) = current.as_ref().filter(|credentials| is_good(credentials)) {
+        let date = surroundings.date();
+        let good = current.as_ref().filter(|current| is_good(current, date));
+        if let Some(credentials) = good {
             return Ok(credentials.clone());
         }
         let fresh = match (provider.provide_credentials().await, current.as_ref()) {
             (Ok(fresh), _) => fresh,
-            (Err(error), Some(old)) if old.expiry() > Some(SystemTime::now()) => {
+            (Err(error), Some(old)) if old.expiry() > Some(surroundings.date()) => {
                 let error = Chained(&error).to_string();
                 tracing::warn!(error, "credentials cannot be replaced before they expire");
                 return Ok(old.clone());
@@ -120,8 +123,7 @@ impl CredentialsSource {
     }
 }
 
-fn is_good(credentials: &Credentials) -> bool {
-    credentials
-        .expiry()
-        .is_none_or(|expiry| expiry > SystemTime::now() + EARLY)
+fn is_good(credentials: &Credentials, date: SystemTime) -> bool {
+    let expiry = credentials.expiry();
+    expiry.is_none_or(|expiry| expiry > date + EARLY)
 }

@@ -32,10 +32,11 @@ pub(super) fn pause(attempt: u32, random: f64) -> Duration {
     ceiling.mul_f64(0.1 + 0.9 * random)
 }
 
-/// Returns a random number in 0..1, to keep clients from knocking in step.
-pub(super) fn random() -> f64 {
-    let bits = getrandom::u32().unwrap_or(u32::MAX / 2);
-    f64::from(bits) / f64::from(u32::MAX)
+/// Makes a number in 0..1 of one that was drawn.
+pub(super) fn fraction(drawn: u64) -> f64 {
+    // Without a fraction of its own, as it is.
+    const ONE: u64 = 1 << 53;
+    (drawn >> (64 - 53)) as f64 / ONE as f64
 }
 
 #[cfg(test)]
@@ -48,5 +49,12 @@ mod tests {
         assert_eq!(pause(3, 1.0), FIRST * 4);
         assert_eq!(pause(60, 1.0), LONGEST);
         assert!(pause(3, 0.0) > Duration::ZERO);
+    }
+
+    #[test]
+    fn numbers_are_drawn_from_the_whole_of_a_range() {
+        assert_eq!(fraction(0), 0.0);
+        assert_eq!(fraction(1 << 63), 0.5);
+        assert!((0.999..1.0).contains(&fraction(u64::MAX)));
     }
 }

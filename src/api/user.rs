@@ -77,7 +77,8 @@ impl User {
             logins: self.logins.tokens()?,
             custom_role_arn: None,
         };
-        let got = self.client.call(&get, Instant::now() + PATIENCE).await?;
+        let deadline = self.client.surroundings().now() + PATIENCE;
+        let got = self.client.call(&get, deadline).await?;
         let issued = got.credentials;
         Ok(Credentials::new(
             issued.access_key_id,

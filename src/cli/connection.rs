@@ -3,13 +3,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::local::{LocalService, default_region};
 use super::options::MountOptions;
 use super::source::{Place, Source};
 use super::{Failure, chain, guest};
-use crate::api::{Client, ClientOptions, CredentialsSource, Endpoints};
+use crate::api::{Client, ClientOptions, CredentialsSource, Endpoints, System};
 use crate::wire::names::{IdentityId, PoolId, Region, Scope};
 use crate::wire::operation::Service;
 
@@ -132,6 +133,8 @@ impl Connection {
                 credentials,
                 concurrency: options.concurrency,
                 timeout: options.timeout,
+                surroundings: Arc::new(System),
+                transport: None,
             };
             Client::new(client).map_err(|error| Failure::system(chain(&error)))
         };

@@ -22,6 +22,7 @@ mod demo;
 mod device;
 mod guest;
 mod helper;
+pub mod in_process;
 mod local;
 mod mount;
 mod mounted;

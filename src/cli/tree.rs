@@ -15,7 +15,7 @@ use super::{Failure, chain, state};
 use crate::fs::{AttrOptions, FileSystem, ROOT};
 use crate::fuse::Adapter;
 use crate::mount::{self, MountPoint, Session, SessionOptions};
-use crate::store::{ErrorKind, Journal, Store, StoreOptions};
+use crate::store::{ErrorKind, Journal, Store, StoreOptions, System};
 
 /// What is served, and what keeps it going.
 pub(super) struct Tree {
@@ -65,7 +65,7 @@ impl Tree {
             // Nothing can have to be kept; and others may be mounted beside it.
             (state, true) => (state.ok(), Journal::in_memory()),
             (Ok(state), false) => {
-                let journal = Journal::open(&state, Instant::now() + options.timeout);
+                let journal = Journal::open(&state, Instant::now() + options.timeout, &System);
                 (Some(state), journal)
             }
             (Err(error), false) => return Err(Failure::system(error)),

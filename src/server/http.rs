@@ -1,6 +1,7 @@
 //! The service over HTTP/1.1, on loopback.
 //!
-//! Invariant: every HTTP request gets an answer in the service's own form, whatever is in it. Logged are the operation, the status and the time, nothing of what was sent.
+//! Invariant: every HTTP request is answered as `exchange` has it, unless trouble was asked for.
+//! Logged are the operation, the status and the time, nothing of what was sent.
 
 use std::io;
 use std::sync::Arc;
@@ -10,28 +11,19 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::wire::bulk_publish::BulkPublish;
-use crate::wire::fault::{Code, Fault};
-use crate::wire::identity::IdentityCall;
-use crate::wire::operation::{Call, Operation, Service as Api};
-use crate::wire::sigv4::Signable;
-use crate::wire::timestamp::Timestamp;
+use crate::wire::fault::Fault;
+use crate::wire::operation::Call;
 
-use super::auth;
+use super::exchange::{Exchange, MAX_BODY, go_on, identity_target, is_rpc, too_large};
 use super::faults::{Faults, Trouble};
-use super::random;
-use super::service::{Caller, Service};
+use super::service::Service;
 
-/// The largest body. A value of 1,048,575 characters, each of them escaped, fits.
-const MAX_BODY: usize = 8 * 1024 * 1024;
-
-/// How much of a larger one is read and dropped, so that the client gets to read the answer.
+/// How much of a body that is too large is read and dropped, so that the client gets to read the answer.
 const MAX_DRAINED: usize = 64 * 1024 * 1024;
 
 /// Serves until `shutdown` is done; requests that have begun are answered.
@@ -110,14 +102,7 @@ impl Served {
             busy,
             ..
         } = self;
-        let piece = move || {
-            let more = service.go_on(SystemTime::now().into());
-            more.unwrap_or_else(|error| {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "what was left for later cannot be done");
-                false
-            })
-        };
+        let piece = move || go_on(&service, SystemTime::now().into());
         tokio::spawn(async move {
             while ended.has_changed().is_ok()
                 && let Ok(true) = tokio::task::spawn_blocking(piece.clone()).await
@@ -149,17 +134,17 @@ fn routes(served: Served) -> Router {
 async fn answer(State(mut served): State<Served>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let is_rpc = identity_target(&parts).is_some();
+    let is_rpc = is_rpc(&parts);
     let body = match read_body(body).await {
         Ok(body) => body,
-        Err(fault) => return Exchange::failed(is_rpc, fault).finish(started),
+        Err(fault) => return finish(Exchange::failed(is_rpc, fault), started),
     };
     let plan = served.faults.plan(|| operation_name(&parts, &body));
     if !plan.delay.is_zero() {
         served.wait(plan.delay).await;
     }
     let after = match plan.trouble {
-        Some(Trouble::Refuse(fault)) => return Exchange::failed(is_rpc, fault).finish(started),
+        Some(Trouble::Refuse(fault)) => return finish(Exchange::failed(is_rpc, fault), started),
         Some(Trouble::ResetBefore) => return reset(),
         Some(Trouble::Hang) => {
             served.wait(Duration::MAX).await;
@@ -168,18 +153,16 @@ async fn answer(State(mut served): State<Served>, request: Request) -> Response 
         after => after,
     };
     let service = served.service.clone();
-    let exchange = tokio::task::spawn_blocking(move || Exchange::run(&service, &parts, &body))
-        .await
-        .unwrap_or_else(|_| {
-            Exchange::failed(is_rpc, Fault::new(Code::InternalError, "it panicked"))
-        });
-    if exchange.operation == BulkPublish::NAME && exchange.answer.is_ok() {
+    let run = move || Exchange::run(&service, &parts, &body, SystemTime::now().into());
+    let exchange = tokio::task::spawn_blocking(run).await;
+    let exchange = exchange.unwrap_or_else(|_| Exchange::panicked(is_rpc));
+    if exchange.leaves_work() {
         served.go_on();
     }
     match (after, &exchange.answer) {
         (Some(Trouble::ResetAfter), _) => reset(),
         (Some(Trouble::Torn), Ok(body)) => torn(Bytes::copy_from_slice(&body[..body.len() / 2])),
-        _ => exchange.finish(started),
+        _ => finish(exchange, started),
     }
 }
 
@@ -192,13 +175,6 @@ fn operation_name(parts: &Parts, body: &[u8]) -> String {
     let query = parts.uri.query().unwrap_or_default();
     let call = Call::parse(parts.method.as_str(), parts.uri.path(), query, body);
     call.map_or_else(|_| "-".to_owned(), |call| call.name().to_owned())
-}
-
-/// Returns the target of a Cognito Identity request. Old Android clients send one on the REST paths
-/// too, where it means nothing.
-fn identity_target(parts: &Parts) -> Option<&HeaderValue> {
-    let target = parts.headers.get("x-amz-target");
-    target.filter(|_| parts.method == "POST" && parts.uri.path() == "/")
 }
 
 /// Returns an answer of which nothing is sent: its body fails before its head is, and the
@@ -242,157 +218,16 @@ async fn read_body(body: Body) -> Result<Bytes, Fault> {
     if total <= MAX_BODY {
         return Ok(bytes.into());
     }
-    let mut fault = Fault::new(
-        Code::Other("RequestEntityTooLargeException".to_owned()),
-        format!("the body is larger than {MAX_BODY} bytes"),
-    );
-    fault.status = 413;
-    Err(fault)
+    Err(too_large())
 }
 
-/// A request's way through the service.
-struct Exchange {
-    operation: &'static str,
-    /// Cognito Identity's form of requests and answers, not Cognito Sync's.
-    is_rpc: bool,
-    answer: Result<Vec<u8>, Fault>,
-}
-
-impl Exchange {
-    fn failed(is_rpc: bool, fault: Fault) -> Self {
-        Self {
-            operation: "-",
-            is_rpc,
-            answer: Err(fault),
-        }
-    }
-
-    fn run(service: &Service, parts: &Parts, body: &[u8]) -> Self {
-        let now = SystemTime::now().into();
-        let target = identity_target(parts);
-        let mut exchange = Self {
-            operation: "-",
-            is_rpc: target.is_some(),
-            answer: Ok(Vec::new()),
-        };
-        exchange.answer = match target {
-            Some(target) => exchange.identity(service, parts, target, body, now),
-            None => exchange.sync(service, parts, body, now),
-        };
-        exchange
-    }
-
-    fn identity(
-        &mut self,
-        service: &Service,
-        parts: &Parts,
-        target: &HeaderValue,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<Vec<u8>, Fault> {
-        let call = IdentityCall::parse(target.to_str().unwrap_or_default(), body)?;
-        self.operation = call.name();
-        let caller = match call.is_unsigned() {
-            true => None,
-            false => Some(authenticate(
-                service,
-                parts,
-                body,
-                Api::CognitoIdentity,
-                now,
-            )?),
-        };
-        service.identity_call(&call, caller.as_ref(), now)
-    }
-
-    fn sync(
-        &mut self,
-        service: &Service,
-        parts: &Parts,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<Vec<u8>, Fault> {
-        let caller = authenticate(service, parts, body, Api::CognitoSync, now)?;
-        let query = parts.uri.query().unwrap_or_default();
-        let call = Call::parse(parts.method.as_str(), parts.uri.path(), query, body)?;
-        self.operation = call.name();
-        service.call(&call, &caller, now)
-    }
-
-    /// Logs the exchange and returns what is sent.
-    fn finish(mut self, started: Instant) -> Response {
-        if let (true, Err(fault)) = (self.is_rpc, &mut self.answer)
-            && fault.status < 500
-        {
-            // Cognito Identity has no other status for what is the client's fault.
-            fault.status = 400;
-        }
-        let (status, error) = match &self.answer {
-            Ok(_) => (200, None),
-            Err(fault) => (fault.status, Some(fault.code.name())),
-        };
-        let elapsed = started.elapsed();
-        tracing::info!(operation = self.operation, status, error, ?elapsed);
-        self.into_response()
-    }
-
-    fn into_response(self) -> Response {
-        let (status, kind, body) = match self.answer {
-            Ok(body) => (StatusCode::OK, None, body),
-            Err(fault) => {
-                let body = serde_json::json!({
-                    "__type": fault.code.name(),
-                    "message": fault.message,
-                });
-                let status = StatusCode::from_u16(fault.status);
-                (
-                    status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                    HeaderValue::from_str(fault.code.name()).ok(),
-                    body.to_string().into_bytes(),
-                )
-            }
-        };
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(match self.is_rpc {
-                true => "application/x-amz-json-1.1",
-                false => "application/json",
-            }),
-        );
-        if let Some(kind) = kind {
-            headers.insert(HeaderName::from_static("x-amzn-errortype"), kind);
-        }
-        let id = random::uuid().unwrap_or_default();
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            headers.insert(HeaderName::from_static("x-amzn-requestid"), id);
-        }
-        response
-    }
-}
-
-fn authenticate(
-    service: &Service,
-    parts: &Parts,
-    body: &[u8],
-    api: Api,
-    now: Timestamp,
-) -> Result<Caller, Fault> {
-    let headers: Vec<(&str, &str)> = parts
-        .headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
-        .collect();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    // The host that is signed is the header's; this one only makes the URL whole.
-    let url = format!("http://localhost{path}");
-    let request = Signable {
-        method: parts.method.as_str(),
-        url: &url,
-        headers: &headers,
-        body,
+/// Logs an exchange and returns what is sent.
+fn finish(exchange: Exchange, started: Instant) -> Response {
+    let (status, error) = match &exchange.answer {
+        Ok(_) => (200, None),
+        Err(fault) => (fault.status, Some(fault.code.name())),
     };
-    auth::caller(service, request, api, now)
+    let elapsed = started.elapsed();
+    tracing::info!(operation = exchange.operation, status, error, ?elapsed);
+    exchange.into_response().map(Body::from)
 }

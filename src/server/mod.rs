@@ -48,6 +48,7 @@
 
 pub mod auth;
 mod deliveries;
+pub mod exchange;
 pub mod faults;
 pub mod http;
 mod lambda;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use lru::LruCache;
 
@@ -12,7 +12,7 @@ use super::error::{Error, ErrorKind};
 use super::identity::Identity;
 use super::journal::{Journal, JournalError};
 use super::stats::Uses;
-use crate::api::Client;
+use crate::api::{Client, Surroundings};
 use crate::sync::Unseen;
 use crate::wire::identity::{ListIdentities, ListIdentityPools, MAX_RESULTS};
 use crate::wire::names::{DatasetName, IdentityId, PoolId, Region};
@@ -100,15 +100,31 @@ impl Store {
         &self.client
     }
 
+    /// Returns what time, chance and tasks are taken from.
+    pub fn surroundings(&self) -> &Arc<dyn Surroundings> {
+        self.client.surroundings()
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.surroundings().now()
+    }
+
+    pub(super) fn date(&self) -> SystemTime {
+        self.surroundings().date()
+    }
+
     /// Asks the journal, which waits for the disk, on a thread that may.
     pub(super) async fn journal<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, Error> {
         let journal = self.journal.clone();
-        let asked = tokio::task::spawn_blocking(move || ask(&journal)).await;
-        let answer = asked.map_err(|error| Error::because(ErrorKind::Failed, error))?;
-        Ok(answer?)
+        let asked = self.surroundings().wait_for(move || ask(&journal)).await;
+        match asked {
+            Some(answer) => Ok(answer?),
+            // It panicked, which was told where panics are.
+            None => Err(ErrorKind::Failed.into()),
+        }
     }
 
     /// Waits until the service, now or later lost, can be reached again.
@@ -123,7 +139,7 @@ impl Store {
 
     /// Returns when an operation that begins now must have ended.
     pub fn deadline(&self) -> Instant {
-        Instant::now() + self.options.timeout
+        self.now() + self.options.timeout
     }
 
     /// Asks for one identity pool, to find out whether the region can be listed.

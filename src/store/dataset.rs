@@ -89,13 +89,13 @@ impl Dataset {
     /// Returns whether the last listing is younger than `ttl`.
     pub fn is_fresh(&self) -> bool {
         let ttl = self.store().options().ttl;
-        lock(&self.inner).state.is_fresh(Instant::now(), ttl)
+        lock(&self.inner).state.is_fresh(self.store().now(), ttl)
     }
 
     /// Returns what is left of the last listing's `ttl`.
     pub fn freshness(&self) -> Duration {
         let ttl = self.store().options().ttl;
-        lock(&self.inner).state.freshness(Instant::now(), ttl)
+        lock(&self.inner).state.freshness(self.store().now(), ttl)
     }
 
     /// Returns whether the service was last seen to have it.
@@ -196,7 +196,8 @@ impl Dataset {
 
     /// It was just made here, as it was seen not to be there: that it has no records need not be asked.
     pub(super) fn note_made(&self) {
-        lock(&self.inner).state.handle_absent(Instant::now());
+        let now = self.store().now();
+        lock(&self.inner).state.handle_absent(now);
     }
 
     /// A listing of datasets lacks it: it is looked at before anything is sent to it.
@@ -220,7 +221,8 @@ impl Dataset {
         let listed = {
             let mut inner = lock(&self.inner);
             let ttl = self.store().options().ttl;
-            let hit = freshness == Freshness::Ttl && inner.state.is_fresh(Instant::now(), ttl);
+            let now = self.store().now();
+            let hit = freshness == Freshness::Ttl && inner.state.is_fresh(now, ttl);
             self.store().uses.note(hit);
             if hit {
                 return Ok(());
@@ -307,7 +309,8 @@ impl Dataset {
             inner.running = true;
             inner.trouble = None;
             let running = Running(self.clone());
-            tokio::spawn(async move { running.0.run().await });
+            let run = Box::pin(async move { running.0.run().await });
+            self.store().surroundings().spawn(run);
         }
     }
 
@@ -324,13 +327,14 @@ impl Dataset {
                     Sent::Answered => again = 0,
                     Sent::Again => {
                         again += 1;
-                        let until = Instant::now() + self.pause(again);
+                        let until = self.store().now() + self.pause(again);
                         lock(&self.inner).state.hold_updates(until);
                     }
                 },
                 Step::Wait { until } => {
                     // Whoever wants a listing meanwhile wakes it.
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep_until(until.into()) => {}
                         () = self.wake.notified() => {}
                     }
@@ -339,8 +343,10 @@ impl Dataset {
                     Sent::Answered => again = 0,
                     Sent::Again => {
                         again += 1;
+                        let pause = self.pause(again);
                         tokio::select! {
-                            () = tokio::time::sleep(self.pause(again)) => {}
+                            biased;
+                            () = self.store().surroundings().sleep(pause) => {}
                             () = self.wake.notified() => {}
                         }
                     }
@@ -362,7 +368,7 @@ impl Dataset {
 
     fn next_step(&self) -> Step {
         let mut inner = lock(&self.inner);
-        let step = inner.state.next_step(Instant::now());
+        let step = inner.state.next_step(self.store().now());
         inner.deliver();
         match step {
             Step::Idle => inner.running = false,
@@ -382,7 +388,7 @@ impl Dataset {
     }
 
     async fn list(self: &Arc<Self>, since: i64) {
-        let at = Instant::now();
+        let at = self.store().now();
         let listed = self.list_pages(since, self.store().deadline()).await;
         let bytes = {
             let mut inner = lock(&self.inner);
@@ -479,7 +485,7 @@ impl Dataset {
                 sync_session_token: Some(token),
             },
         };
-        let sent_at = Instant::now();
+        let sent_at = self.store().now();
         let deadline = lock(&self.inner).update_deadline();
         let deadline = deadline.unwrap_or_else(|| self.store().deadline());
         let answer = self

@@ -1,6 +1,6 @@
 //! One identity: which datasets it has, and whether it exists at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ struct Listed {
 struct Inner {
     datasets: HashMap<DatasetName, Weak<Dataset>>,
     /// Made here and without a record yet: nobody but this mount knows of them.
-    made: HashMap<DatasetName, Arc<Dataset>>,
+    made: BTreeMap<DatasetName, Arc<Dataset>>,
     listed: Option<Listed>,
     /// What the listing under way was told last.
     trouble: Option<Error>,
@@ -115,8 +115,12 @@ impl Identity {
         let inner = lock(&self.inner);
         let listed = inner.listed.as_ref();
         listed.map_or(Duration::ZERO, |listed| {
-            ttl.saturating_sub(listed.at.elapsed())
+            ttl.saturating_sub(self.age(listed))
         })
+    }
+
+    fn age(&self, listed: &Listed) -> Duration {
+        self.store.now().saturating_duration_since(listed.at)
     }
 
     /// Returns why somebody waited for the listing in vain until his deadline.
@@ -136,7 +140,7 @@ impl Identity {
             return Ok(listed);
         }
         lock(&self.inner).trouble = None;
-        let at = Instant::now();
+        let at = self.store.now();
         let mut entries = Vec::new();
         let mut next_token = None;
         loop {
@@ -177,7 +181,7 @@ impl Identity {
         let ttl = self.store.options().ttl;
         let inner = lock(&self.inner);
         let listed = inner.listed.as_ref()?;
-        (listed.at.elapsed() < ttl).then(|| listed.datasets.clone())
+        (self.age(listed) < ttl).then(|| listed.datasets.clone())
     }
 
     /// Makes sure that the identity exists, with one call if nothing of it was seen yet. Where

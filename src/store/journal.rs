@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
+use crate::api::Surroundings;
 use crate::wire::names::{DatasetName, IdentityId, PoolId};
 
 pub use changes::{NewQueued, Queued, QueuedKind, Slot, Tie};
@@ -129,8 +130,12 @@ struct Inner {
 impl Journal {
     /// Opens the journal of a state directory, or makes it. Waits until `deadline` for a process
     /// that has it: an old mount may still be sending.
-    pub fn open(directory: &Path, deadline: Instant) -> Result<Arc<Self>, JournalError> {
-        let lock = lock_directory(directory, deadline)?;
+    pub fn open(
+        directory: &Path,
+        deadline: Instant,
+        surroundings: &dyn Surroundings,
+    ) -> Result<Arc<Self>, JournalError> {
+        let lock = lock_directory(directory, deadline, surroundings)?;
         let path = directory.join("journal.db");
         // SQLite would make it for everybody the umask lets in.
         private(&path).map_err(|source| JournalError::File {
@@ -146,7 +151,8 @@ impl Journal {
         };
         let connection = Connection::open(&path).map_err(|error| damaged(error.into()))?;
         Self::prepare(&connection, &path).map_err(damaged)?;
-        Ok(Self::over(connection, Reserve::make(directory), Some(lock)))
+        let reserve = Reserve::make(directory, surroundings.now());
+        Ok(Self::over(connection, reserve, Some(lock)))
     }
 
     /// Makes a journal that ends with the process.
@@ -228,16 +234,26 @@ fn private(path: &Path) -> io::Result<File> {
     file.mode(0o600).open(path)
 }
 
-fn lock_directory(directory: &Path, deadline: Instant) -> Result<File, JournalError> {
+fn lock_directory(
+    directory: &Path,
+    deadline: Instant,
+    surroundings: &dyn Surroundings,
+) -> Result<File, JournalError> {
     let path = directory.join("lock");
     let file = private(&path).map_err(|source| JournalError::File {
         path: path.clone(),
         source,
     })?;
+    let time = |until: Instant| until.saturating_duration_since(surroundings.now());
+    // Counted, too, as this sleep is the machine's: a clock that stands still would never end it.
+    let mut tries = time(deadline).as_nanos().div_ceil(AGAIN.as_nanos());
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(AGAIN),
+            Err(TryLockError::WouldBlock) if tries > 0 && !time(deadline).is_zero() => {
+                tries -= 1;
+                std::thread::sleep(AGAIN);
+            }
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(path)),
             Err(TryLockError::Error(source)) => return Err(JournalError::File { path, source }),
         }
@@ -257,15 +273,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::api::System;
 
     #[test]
     fn one_process_has_a_journal_and_it_is_the_users_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Journal::open(directory.path(), Instant::now()).unwrap();
-        let second = Journal::open(directory.path(), Instant::now() + 2 * AGAIN);
+        let first = Journal::open(directory.path(), Instant::now(), &System).unwrap();
+        let second = Journal::open(directory.path(), Instant::now() + 2 * AGAIN, &System);
         assert!(matches!(second, Err(JournalError::Locked(_))));
         drop(first);
-        Journal::open(directory.path(), Instant::now()).unwrap();
+        Journal::open(directory.path(), Instant::now(), &System).unwrap();
         for entry in directory.path().read_dir().unwrap() {
             let mode = entry.unwrap().metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
@@ -275,7 +292,7 @@ mod tests {
     #[test]
     fn a_journal_of_the_version_before_is_taken_over() {
         let directory = tempfile::tempdir().unwrap();
-        drop(Journal::open(directory.path(), Instant::now()).unwrap());
+        drop(Journal::open(directory.path(), Instant::now(), &System).unwrap());
         let old = Connection::open(directory.path().join("journal.db")).unwrap();
         old.execute_batch(
             "ALTER TABLE changes DROP COLUMN sync_count; PRAGMA user_version = 1;
@@ -287,7 +304,7 @@ mod tests {
         )
         .unwrap();
         drop(old);
-        let journal = Journal::open(directory.path(), Instant::now()).unwrap();
+        let journal = Journal::open(directory.path(), Instant::now(), &System).unwrap();
         let queued = journal.queued().unwrap();
         assert_eq!(*queued[0].change.text, *b"v");
         assert_eq!(queued[0].change.left.sync_count, None);
@@ -299,11 +316,11 @@ mod tests {
         let path = directory.path().join("journal.db");
         let other = Connection::open(&path).unwrap();
         other.execute_batch("CREATE TABLE theirs (x)").unwrap();
-        let opened = Journal::open(directory.path(), Instant::now());
+        let opened = Journal::open(directory.path(), Instant::now(), &System);
         assert!(matches!(opened, Err(JournalError::Foreign(_))));
         drop(other);
         std::fs::write(&path, "no database").unwrap();
-        let damaged = Journal::open(directory.path(), Instant::now()).unwrap_err();
+        let damaged = Journal::open(directory.path(), Instant::now(), &System).unwrap_err();
         assert!(
             damaged.to_string().contains("journal.db: is damaged"),
             "{damaged}"

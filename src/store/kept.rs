@@ -60,7 +60,7 @@ impl Dataset {
     /// with `undo`.
     pub(super) async fn keep_replaced(&self, replaced: Vec<Replaced>) -> Result<(), Error> {
         let undo = self.store().options().undo;
-        let until = undo.map(|undo| Timestamp::from(SystemTime::now() + undo));
+        let until = undo.map(|undo| Timestamp::from(self.store().date() + undo));
         let wanted = replaced
             .into_iter()
             .filter(|old| !old.seen || undo.is_some());
@@ -107,7 +107,7 @@ impl Dataset {
             return Ok(());
         }
         let _one_at_a_time = self.keeping.lock().await;
-        let now = SystemTime::now().into();
+        let now = self.store().date().into();
         let keep = move |journal: &Journal, place: Place<'_>| {
             versions
                 .iter()
@@ -119,8 +119,9 @@ impl Dataset {
     /// Lists the versions that are kept, by key, oldest first. One that the service has again is
     /// let go.
     pub async fn parked(self: &Arc<Self>, deadline: Instant) -> Result<Vec<Parked>, Error> {
-        let list = |journal: &Journal, place: Place<'_>| {
-            discard_expired(journal);
+        let now = self.store().date().into();
+        let list = move |journal: &Journal, place: Place<'_>| {
+            discard_expired(journal, now);
             journal.parked(place)
         };
         let parked = self.ask(list).await?;
@@ -135,6 +136,7 @@ impl Dataset {
         // Some may have been kept, or kept anew, while it was listed.
         let mut parked = self.ask(list).await?;
         let waiting = self.ask(|journal, place| journal.changing(place)).await?;
+        let date = self.store().date();
         let mut equal = Vec::new();
         for version in parked.iter().filter(|version| version.expires.is_none()) {
             if self.is_changing(&version.key) || waiting.contains(&version.key) {
@@ -142,7 +144,7 @@ impl Dataset {
                 continue;
             }
             let remote = self.record(&version.key).map(|record| record.remote);
-            let remote = remote.filter(|remote| !may_be_replaced(version, remote));
+            let remote = remote.filter(|remote| !may_be_replaced(version, remote, date));
             let remote = remote.and_then(|remote| remote.value);
             let alike = |size| size == version.size as usize;
             if let Some(remote) = remote.filter(|remote| alike(remote.as_bytes().len()))
@@ -192,15 +194,15 @@ impl Dataset {
 }
 
 /// Those that stay for lack of room on the disk go another time.
-fn discard_expired(journal: &Journal) {
-    if let Err(error) = journal.discard_expired(SystemTime::now().into()) {
+fn discard_expired(journal: &Journal, now: Timestamp) {
+    if let Err(error) = journal.discard_expired(now) {
         tracing::debug!(%error, "kept versions whose time is over stay");
     }
 }
 
 /// Returns whether a save that was to replace this very version, and was lost, may yet be made.
-fn may_be_replaced(version: &Parked, remote: &Remote) -> bool {
-    let age = SystemTime::now().duration_since(version.at.into());
+fn may_be_replaced(version: &Parked, remote: &Remote, date: SystemTime) -> bool {
+    let age = date.duration_since(version.at.into());
     version.side == Side::Remote
         && version.sync_count == remote.sync_count
         && age.is_ok_and(|age| age < SIGNED_FOR)
@@ -210,8 +212,9 @@ impl Store {
     /// Lists all versions that are kept, by dataset and key, oldest first. Nobody is asked whether
     /// the service has one again.
     pub async fn all_parked(&self) -> Result<Vec<(Whereabouts, Parked)>, Error> {
-        let list = |journal: &Journal| {
-            discard_expired(journal);
+        let now = self.date().into();
+        let list = move |journal: &Journal| {
+            discard_expired(journal, now);
             journal.all_parked()
         };
         self.journal(list).await

@@ -1,7 +1,7 @@
 //! Remote data as if it were local: cached, refreshed once for all who ask, changed safely.
 //!
 //! Invariant: one lock a dataset, never two held, none across an await. Knows datasets and
-//! records, nothing of files or inodes.
+//! records, nothing of files or inodes. Time, chance and tasks are those of its client.
 
 mod cache;
 mod dataset;
@@ -26,3 +26,5 @@ pub use kept::NewlyParked;
 pub use queue::{Rebased, Settled, shown_count};
 pub use stats::{CacheStats, Stats};
 pub use waiters::Commit;
+
+pub use crate::api::{Surroundings, System};

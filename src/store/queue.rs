@@ -1,8 +1,6 @@
 //! Changes that were closed here and are sent behind the writer's back, kept in the journal until
 //! the service has them.
 
-use std::time::SystemTime;
-
 use super::cache::Store;
 use super::dataset::Dataset;
 use super::error::{Error, ErrorKind};
@@ -43,8 +41,9 @@ impl Dataset {
         dropped: Vec<RecordKey>,
         tie: Tie,
     ) -> Result<Vec<Slot>, Error> {
+        let now = self.store().now();
         let queue = move |journal: &Journal, place: super::journal::Place<'_>| {
-            journal.queue(place, &changes, &dropped, tie)
+            journal.queue(place, &changes, &dropped, tie, now)
         };
         self.ask(queue).await
     }
@@ -58,7 +57,7 @@ impl Dataset {
         if settled.ids.is_empty() && settled.rebased.is_none() && settled.parked.is_none() {
             return Ok(());
         }
-        let now = SystemTime::now().into();
+        let now = self.store().date().into();
         let parked = settled.parked.map(NewlyParked::into_new);
         let outcome = Outcome {
             dataset: self.whereabouts(),

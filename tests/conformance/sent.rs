@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
-use cognitofs::api::{Client, ClientOptions, Credentials, CredentialsSource, Endpoints};
+use cognitofs::api::{Client, ClientOptions, Credentials, CredentialsSource, Endpoints, System};
 use cognitofs::wire::bulk_publish::{BulkPublish, GetBulkPublishDetails};
 use cognitofs::wire::configuration::{
     CognitoStreams, GetIdentityPoolConfiguration, IdentityPoolOptions, PushSync,
@@ -76,6 +76,8 @@ impl Recorder {
             credentials: CredentialsSource::Fixed(credentials),
             concurrency: 16,
             timeout: Duration::from_secs(30),
+            surroundings: Arc::new(System),
+            transport: None,
         };
         Self {
             client: Client::new(options).unwrap(),

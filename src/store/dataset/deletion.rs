@@ -68,7 +68,8 @@ impl Dataset {
                 match deleted {
                     Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                     _ => {
-                        lock(&self.inner).state.handle_deleted(Instant::now());
+                        let now = self.store().now();
+                        lock(&self.inner).state.handle_deleted(now);
                         Ok(())
                     }
                 }

@@ -4,6 +4,7 @@
 //! so that a removal behind it still waits for it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
@@ -74,17 +75,19 @@ pub struct Tie {
 }
 
 impl Journal {
-    /// Keeps changes, in one transaction; those of `dropped` records are forgotten.
+    /// Keeps changes, in one transaction; those of `dropped` records are forgotten. `now` is by the
+    /// clock that the journal was opened by.
     pub fn queue(
         &self,
         place: Place<'_>,
         changes: &[NewQueued],
         dropped: &[RecordKey],
         tie: Tie,
+        now: Instant,
     ) -> Result<Vec<Slot>, JournalError> {
         let mut inner = self.inner();
         inner.pay()?;
-        if !inner.reserve.renew() {
+        if !inner.reserve.renew(now) {
             return Err(JournalError::NoRoom);
         }
         // From its beginning, so that it waits for whoever else has it.
@@ -279,11 +282,10 @@ fn odd(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::super::super::queue::Rebased;
     use super::super::{Outcome, somewhere};
     use super::*;
+    use crate::api::System;
     use crate::sync::{Base, Shown};
 
     fn change(key: &str, kind: QueuedKind, text: &str) -> NewQueued {
@@ -308,8 +310,11 @@ mod tests {
         let place = (&pool, &identity, &dataset);
         let none = Tie::default();
         {
-            let journal = Journal::open(directory.path(), Instant::now()).unwrap();
-            let queue = |change| journal.queue(place, &[change], &[], none).unwrap()[0];
+            let journal = Journal::open(directory.path(), Instant::now(), &System).unwrap();
+            let queue = |change| {
+                let queued = journal.queue(place, &[change], &[], none, Instant::now());
+                queued.unwrap()[0]
+            };
             let first = queue(change("a", QueuedKind::Whole, "1"));
             queue(change("b", QueuedKind::Remove, ""));
             // A later text of the same record stays before the removal.
@@ -336,7 +341,7 @@ mod tests {
             // A removal goes to the end.
             queue(change("c", QueuedKind::Remove, ""));
         }
-        let journal = Journal::open(directory.path(), Instant::now()).unwrap();
+        let journal = Journal::open(directory.path(), Instant::now(), &System).unwrap();
         let queued = journal.queued().unwrap();
         let told: Vec<_> = queued
             .iter()
@@ -365,15 +370,16 @@ mod tests {
         let (pool, identity, dataset) = somewhere();
         let place = (&pool, &identity, &dataset);
         let tie = |old| Tie { new: true, old };
+        let now = Instant::now();
         let first = [
             change("b", QueuedKind::Whole, "v"),
             change("a", QueuedKind::Remove, ""),
         ];
-        let slots = journal.queue(place, &first, &[], tie(None)).unwrap();
+        let slots = journal.queue(place, &first, &[], tie(None), now).unwrap();
         let b = RecordKey::new("b").unwrap();
         let second = [change("c", QueuedKind::Whole, "v")];
         let again = journal
-            .queue(place, &second, &[b], tie(slots[0].tie))
+            .queue(place, &second, &[b], tie(slots[0].tie), now)
             .unwrap();
         let queued = journal.queued().unwrap();
         let told: Vec<_> = queued

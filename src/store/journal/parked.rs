@@ -261,6 +261,7 @@ mod tests {
 
     use super::super::somewhere;
     use super::*;
+    use crate::api::System;
 
     #[test]
     fn what_is_kept_outlives_the_process_and_is_kept_once() {
@@ -278,7 +279,7 @@ mod tests {
             expires: expires.map(Timestamp::from_millis),
         };
         {
-            let journal = Journal::open(directory.path(), Instant::now()).unwrap();
+            let journal = Journal::open(directory.path(), Instant::now(), &System).unwrap();
             for _ in 0..2 {
                 journal.park(place, &new("k", b"\xff\0", None), at).unwrap();
             }
@@ -287,7 +288,7 @@ mod tests {
                 .park(place, &new("a", b"old", Some(10)), at)
                 .unwrap();
         }
-        let journal = Journal::open(directory.path(), Instant::now()).unwrap();
+        let journal = Journal::open(directory.path(), Instant::now(), &System).unwrap();
         let parked = journal.parked(place).unwrap();
         let keys: Vec<_> = parked
             .iter()

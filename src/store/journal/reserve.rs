@@ -17,7 +17,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Reserve {
     path: Option<PathBuf>,
     is_made: bool,
-    tried: Instant,
+    /// When it was last made or could not be; never for a journal in memory.
+    tried: Option<Instant>,
 }
 
 impl Reserve {
@@ -26,18 +27,18 @@ impl Reserve {
         Self {
             path: None,
             is_made: true,
-            tried: Instant::now(),
+            tried: None,
         }
     }
 
     /// Makes it, unless it is there. Where there is no room for it, it is made another time.
-    pub(super) fn make(directory: &Path) -> Self {
+    pub(super) fn make(directory: &Path, now: Instant) -> Self {
         let mut reserve = Self {
             path: Some(directory.join("reserve")),
             is_made: false,
-            tried: Instant::now(),
+            tried: None,
         };
-        reserve.fill();
+        reserve.fill(now);
         reserve
     }
 
@@ -50,18 +51,19 @@ impl Reserve {
     }
 
     /// Makes it again if it was spent. Returns whether it is there.
-    pub(super) fn renew(&mut self) -> bool {
-        if !self.is_made && self.tried.elapsed() >= AGAIN {
-            self.fill();
+    pub(super) fn renew(&mut self, now: Instant) -> bool {
+        let since = |tried: Instant| now.saturating_duration_since(tried);
+        if !self.is_made && self.tried.is_none_or(|tried| since(tried) >= AGAIN) {
+            self.fill(now);
         }
         self.is_made
     }
 
-    fn fill(&mut self) {
+    fn fill(&mut self, now: Instant) {
         let Some(path) = &self.path else {
             return;
         };
-        self.tried = Instant::now();
+        self.tried = Some(now);
         self.is_made = fill(path).is_ok();
         if !self.is_made {
             // Half of it would be missed by others.

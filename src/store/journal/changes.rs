@@ -4,6 +4,7 @@
 //! so that a removal behind it still waits for it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
@@ -84,7 +85,7 @@ impl Journal {
     ) -> Result<Vec<Slot>, JournalError> {
         let mut inner = self.inner();
         inner.pay()?;
-        if !inner.reserve.renew() {
+        if !inner.reserve.renew(Instant::now()) {
             return Err(JournalError::NoRoom);
         }
         // From its beginning, so that it waits for whoever else has it.
@@ -279,8 +280,6 @@ fn odd(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::super::super::queue::Rebased;
     use super::super::{Outcome, somewhere};
     use super::*;

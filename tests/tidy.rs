@@ -67,6 +67,8 @@ const CRATES: &[(&str, &[&str])] = &[
             "server/storage/",
             "store/journal.rs",
             "store/journal/",
+            "store/journals.rs",
+            "store/journals/",
         ],
     ),
 ];

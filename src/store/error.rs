@@ -126,6 +126,8 @@ impl From<JournalError> for Error {
             }
             JournalError::File { .. }
             | JournalError::Locked(_)
+            | JournalError::Busy(_)
+            | JournalError::Ended
             | JournalError::Foreign(_)
             | JournalError::Damaged { .. }
             | JournalError::Database(_) => ErrorKind::Failed,

@@ -6,26 +6,24 @@
 mod changes;
 mod owed;
 mod parked;
-mod reserve;
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
+use super::journals::{Reserve, RoomInFile, RoomInMemory, files};
 use crate::api::Surroundings;
 use crate::wire::names::{DatasetName, IdentityId, PoolId};
 
+pub use super::journals::JournalError;
 pub use changes::{NewQueued, Queued, QueuedKind, Slot, Tie};
 pub(super) use owed::Outcome;
 pub(super) use parked::NewParked;
 pub use parked::{Parked, Side, Whereabouts};
-use reserve::Reserve;
 
 /// `cogj`, in the file's header.
 const APPLICATION_ID: i64 = 0x636f_676a;
@@ -76,42 +74,6 @@ pub(super) type Place<'a> = (&'a PoolId, &'a IdentityId, &'a DatasetName);
 /// How often a lock that somebody holds is tried.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Why a journal cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    #[error("{}: cannot be used", path.display())]
-    File { path: PathBuf, source: io::Error },
-    /// Another mount of the same source has not ended.
-    #[error("{}: in use by another mount of this source; unmount that one, or give this one another state= directory", .0.display())]
-    Locked(PathBuf),
-    #[error("{}: is not a journal of cognitofs, or one of a newer version", .0.display())]
-    Foreign(PathBuf),
-    #[error("{}: is damaged; move it away to mount without the changes and versions it holds", path.display())]
-    Damaged {
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
-    #[error("the disk is full")]
-    Full(#[source] rusqlite::Error),
-    /// The little that is left is for what became of changes that were taken before.
-    #[error("{} MiB cannot be set aside on the disk, which the journal needs", reserve::BYTES >> 20)]
-    NoRoom,
-    /// It was not noted, and is not remembered.
-    #[error("the disk is full, and too much waits for room on it")]
-    TooMuch,
-    #[error("the journal cannot be read or written")]
-    Database(#[source] rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for JournalError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full(error),
-            _ => Self::Database(error),
-        }
-    }
-}
-
 /// See the module's documentation. Its calls wait for the disk: not for a thread that serves.
 #[derive(Debug)]
 pub struct Journal {
@@ -138,7 +100,7 @@ impl Journal {
         let lock = lock_directory(directory, deadline, surroundings)?;
         let path = directory.join("journal.db");
         // SQLite would make it for everybody the umask lets in.
-        private(&path).map_err(|source| JournalError::File {
+        files::private(&path).map_err(|source| JournalError::File {
             path: path.clone(),
             source,
         })?;
@@ -151,7 +113,8 @@ impl Journal {
         };
         let connection = Connection::open(&path).map_err(|error| damaged(error.into()))?;
         Self::prepare(&connection, &path).map_err(damaged)?;
-        let reserve = Reserve::make(directory, surroundings.now());
+        let room = Box::new(RoomInFile(directory.join("reserve")));
+        let reserve = Reserve::make(room, surroundings.now());
         Ok(Self::over(connection, reserve, Some(lock)))
     }
 
@@ -159,7 +122,8 @@ impl Journal {
     pub fn in_memory() -> Result<Arc<Self>, JournalError> {
         let connection = Connection::open_in_memory()?;
         Self::prepare(&connection, Path::new(":memory:"))?;
-        Ok(Self::over(connection, Reserve::none(), None))
+        let reserve = Reserve::make(Box::new(RoomInMemory), Instant::now());
+        Ok(Self::over(connection, reserve, None))
     }
 
     fn over(connection: Connection, reserve: Reserve, lock: Option<File>) -> Arc<Self> {
@@ -227,35 +191,24 @@ impl Inner {
     }
 }
 
-/// Opens a file for its owner alone, made if it was not there.
-fn private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false);
-    file.mode(0o600).open(path)
-}
-
 fn lock_directory(
     directory: &Path,
     deadline: Instant,
     surroundings: &dyn Surroundings,
 ) -> Result<File, JournalError> {
     let path = directory.join("lock");
-    let file = private(&path).map_err(|source| JournalError::File {
-        path: path.clone(),
-        source,
-    })?;
     let time = |until: Instant| until.saturating_duration_since(surroundings.now());
     // Counted, too, as this sleep is the machine's: a clock that stands still would never end it.
     let mut tries = time(deadline).as_nanos().div_ceil(AGAIN.as_nanos());
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if tries > 0 && !time(deadline).is_zero() => {
+        match files::try_lock(&path) {
+            Ok(Some(file)) => return Ok(file),
+            Ok(None) if tries > 0 && !time(deadline).is_zero() => {
                 tries -= 1;
                 std::thread::sleep(AGAIN);
             }
-            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(path)),
-            Err(TryLockError::Error(source)) => return Err(JournalError::File { path, source }),
+            Ok(None) => return Err(JournalError::Locked(path)),
+            Err(source) => return Err(JournalError::File { path, source }),
         }
     }
 }

@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod identity;
 mod journal;
+pub mod journals;
 mod kept;
 mod queue;
 mod stats;

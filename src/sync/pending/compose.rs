@@ -31,6 +31,8 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
             text: joined(text, more),
             whole: whole.clone(),
         },
+        // What an append began is this writer's as a whole.
+        (Append { .. }, Edit(text)) if absent => Whole(text.clone()),
         (Append { .. }, Edit(text)) => Edit(text.clone()),
         (Append { text, whole }, Times) => Append {
             text: text.clone(),

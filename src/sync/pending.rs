@@ -11,6 +11,7 @@ pub mod decide;
 mod fingerprint;
 pub mod group;
 pub mod note;
+pub mod planted;
 pub mod recovery;
 pub mod resolution;
 pub mod scratch;

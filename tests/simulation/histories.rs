@@ -6,7 +6,6 @@ use cognitofs::sync::Unseen;
 use cognitofs::sync::pending::{Change, Commit, Kind, View};
 use cognitofs::wire::names::RecordKey;
 
-use super::ledger::Ledger;
 use super::process::{Crashed, FAULTS, Fault, Process, Told, World};
 
 /// What is done, on the first or the second key.
@@ -53,7 +52,6 @@ struct Setting {
 
 struct Run {
     world: World,
-    ledger: Ledger,
     start: Instant,
     setting: Setting,
     keys: [RecordKey; 2],
@@ -65,7 +63,6 @@ impl Run {
         let start = Instant::now();
         let mut run = Self {
             world: World::new(start, 1),
-            ledger: Ledger::default(),
             start,
             keys: setting.keys.map(|key| RecordKey::new(key).unwrap()),
             setting,
@@ -79,7 +76,7 @@ impl Run {
     fn token(&mut self, of: char) -> String {
         self.written += 1;
         let token = format!("{of}{};", self.written);
-        self.ledger.begin(&token);
+        self.world.ledger.begin(&token);
         token
     }
 
@@ -88,13 +85,13 @@ impl Run {
         let token = self.token('o');
         self.take_remote(&key);
         self.world.services[0].change(&key, Some(&token), 5);
-        self.ledger.keep(&token);
+        self.world.ledger.keep(&token);
     }
 
     fn take_remote(&mut self, key: &RecordKey) {
         if let Some(value) = self.world.services[0].value(key) {
             let value = value.to_owned();
-            self.ledger.take(&value, true);
+            self.world.ledger.take(&value, true);
         }
     }
 
@@ -121,6 +118,7 @@ impl Run {
 
     fn restart(&mut self) -> Process {
         loop {
+            self.world.disk.held.clear();
             if let Ok(mut process) = Process::start(&mut self.world, self.start)
                 && process.look(&mut self.world).is_ok()
             {
@@ -158,12 +156,12 @@ impl Run {
                     return Ok(process);
                 }
                 for text in &taken {
-                    self.ledger.take(text, false);
+                    self.world.ledger.take(text, false);
                 }
                 let commit = self.setting.commit;
                 let told = process.change(&mut self.world, 0, changes, commit)?;
                 if told == Told::Done {
-                    token.iter().for_each(|token| self.ledger.keep(token));
+                    token.iter().for_each(|token| self.world.ledger.keep(token));
                     self.note_taken(&taken);
                 }
             }
@@ -224,7 +222,7 @@ impl Run {
             Op::Rename(at) => {
                 let Some(moved) = text(at) else { return none };
                 let to = 1 - at;
-                self.ledger.move_away(&moved);
+                self.world.ledger.move_away(&moved);
                 let set = self.change(to, &views[to], Kind::Whole(bytes(&moved)));
                 let removal = self.change(at, &views[at], Kind::Remove);
                 (vec![set, removal], None, text(to).into_iter().collect())
@@ -233,8 +231,8 @@ impl Run {
                 let (Some(one), Some(other)) = (text(0), text(1)) else {
                     return none;
                 };
-                self.ledger.move_away(&one);
-                self.ledger.move_away(&other);
+                self.world.ledger.move_away(&one);
+                self.world.ledger.move_away(&other);
                 let first = self.change(0, &views[0], Kind::Whole(bytes(&other)));
                 let second = self.change(1, &views[1], Kind::Whole(bytes(&one)));
                 (vec![first, second], None, Vec::new())
@@ -261,7 +259,7 @@ impl Run {
             .disk
             .rows
             .iter()
-            .flat_map(|(_, note, _)| &note.changes)
+            .flat_map(|row| &row.note.changes)
             .filter_map(|noted| noted.change.kind.whole())
             .map(|whole| String::from_utf8_lossy(whole).into_owned())
             .collect();
@@ -271,7 +269,7 @@ impl Run {
             .filter_map(|key| self.world.services[0].value(key))
             .collect();
         let kept = [self.world.disk.parked.clone(), litter].concat();
-        self.ledger.check(&values, &kept)?;
+        self.world.ledger.check(&values, &kept)?;
         if process.states[0].pending().next().is_some() {
             return Err("something is still pending".to_owned());
         }

@@ -19,6 +19,8 @@ enum Fate {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     fates: BTreeMap<String, Fate>,
+    /// Tokens that the service had.
+    seen: BTreeSet<String>,
     /// Tokens that were written anew under another name, and may be on their way there.
     moved: BTreeSet<String>,
 }
@@ -63,6 +65,27 @@ impl Ledger {
             }
             self.moved.insert(token);
         }
+    }
+
+    /// Checks that what was there once, and nobody took away, is there or kept: what only waits to
+    /// be sent does not count.
+    pub fn watch(&mut self, values: &[&str], kept: &[String]) -> Result<(), String> {
+        let there = |token: &str| values.iter().any(|value| value.contains(token));
+        for (token, fate) in &mut self.fates {
+            if there(token) {
+                self.seen.insert(token.clone());
+                // What a function of the service added is another's.
+                if token.starts_with('t') && *fate == Fate::Unsure {
+                    *fate = Fate::Kept;
+                }
+            } else if *fate == Fate::Kept
+                && self.seen.contains(token)
+                && !kept.iter().any(|text| text.contains(token.as_str()))
+            {
+                return Err(format!("{token} has left the service"));
+            }
+        }
+        Ok(())
     }
 
     /// Checks what is there at the end: `values` at the service, and what is `kept` beside.

@@ -1,16 +1,18 @@
 //! One process: the states of its datasets, their order and their journal, driven step by step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use cognitofs::sync::pending::planted::Planted;
 use cognitofs::sync::pending::recovery::Recovered;
 use cognitofs::sync::pending::{
-    Barrier, Change, Commit, DatasetId, DatasetState, How, Note, Outcome, Place, Places, Settled,
-    Step, Ticket,
+    Barrier, Change, Commit, DatasetId, DatasetState, Hold, How, Note, Outcome, Place, Places,
+    Settled, Step, Ticket,
 };
 use cognitofs::wire::records::RecordPatch;
 use cognitofs::wire::timestamp::Timestamp;
 
+use super::ledger::Ledger;
 use super::service::Service;
 
 /// What befalls a call or a write of the journal.
@@ -43,12 +45,25 @@ pub const FAULTS: [Fault; 6] = [
 #[derive(Debug)]
 pub struct Crashed;
 
+/// A group in a journal.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// One a process; it is another's when that one has ended.
+    pub journal: u64,
+    /// The dataset.
+    pub of: usize,
+    pub note: Note,
+    pub places: Places,
+}
+
 /// What outlives a process.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    /// With the dataset that each is of.
-    pub rows: Vec<(usize, Note, Places)>,
+    pub rows: Vec<Row>,
     pub parked: Vec<String>,
+    /// The journals of processes that live.
+    pub held: BTreeSet<u64>,
+    last_journal: u64,
     last_place: i64,
     last_ticket: u64,
 }
@@ -63,6 +78,12 @@ pub struct World {
     /// Which of the points of a run meet a fault, counted from 0.
     pub faults: BTreeMap<usize, Fault>,
     pub points: usize,
+    pub ledger: Ledger,
+    /// Whether a value may be in the journal alone: who waits for a removal has it made at once,
+    /// though a copy is held.
+    pub rows_keep: bool,
+    /// What is wrong, as soon as something is.
+    pub wrong: Option<String>,
     /// Calls that are still to be carried out.
     pub late: Vec<(usize, Vec<RecordPatch>, String)>,
 }
@@ -75,6 +96,9 @@ impl World {
             now,
             faults: BTreeMap::new(),
             points: 0,
+            ledger: Ledger::default(),
+            rows_keep: false,
+            wrong: None,
             late: Vec::new(),
         }
     }
@@ -91,10 +115,33 @@ impl World {
         Timestamp::from_millis(1_000_000 + since.as_millis() as i64)
     }
 
+    /// Checks that what the service ever had, and nobody took away, is still there, or kept.
+    fn watch(&mut self) {
+        let records = self
+            .services
+            .iter()
+            .flat_map(|service| service.records.values());
+        let values: Vec<&str> = records
+            .filter_map(|record| record.value.as_ref()?.as_str())
+            .collect();
+        let rows = self.disk.rows.iter().filter(|row| {
+            self.rows_keep || row.note.hold.is_some_and(|(hold, _)| hold == Hold::Litter)
+        });
+        let litter = rows.flat_map(|row| &row.note.changes);
+        let litter = litter.filter_map(|noted| noted.change.kind.whole());
+        let litter = litter.map(|whole| String::from_utf8_lossy(whole).into_owned());
+        let kept: Vec<String> = self.disk.parked.iter().cloned().chain(litter).collect();
+        if let Err(wrong) = self.ledger.watch(&values, &kept) {
+            let rows = format!("{:#?}", self.disk.rows);
+            self.wrong.get_or_insert(format!("{wrong}\n{rows}"));
+        }
+    }
+
     pub fn carry_out_late(&mut self) {
         for (of, patches, token) in std::mem::take(&mut self.late) {
             // It may be refused: nobody is told.
             let _ = self.services[of].update(&patches, &token);
+            self.watch();
         }
     }
 }
@@ -109,25 +156,38 @@ pub enum Told {
 pub struct Process {
     pub states: Vec<DatasetState>,
     pub barrier: Barrier,
+    pub journal: u64,
     start: Instant,
 }
 
 impl Process {
-    /// Starts, and takes over what the disk has.
+    /// Starts, and takes over what the disk has of processes that have ended.
     pub fn start(world: &mut World, start: Instant) -> Result<Self, Crashed> {
         let new = |id| DatasetState::new(DatasetId(id as u64), 0, true);
+        world.disk.last_journal += 1;
+        let journal = world.disk.last_journal;
         let mut process = Self {
             states: (0..world.services.len()).map(new).collect(),
             barrier: Barrier::default(),
+            journal,
             start,
         };
-        let mut rows = world.disk.rows.clone();
-        rows.sort_by_key(|(_, _, places)| places.last);
+        let held = world.disk.held.clone();
+        let is_left = |row: &&mut Row| {
+            !held.contains(&row.journal) || Planted::TakenOverWithoutLock.is_planted()
+        };
+        let mut rows = Vec::new();
+        for row in world.disk.rows.iter_mut().filter(is_left) {
+            row.journal = journal;
+            rows.push(row.clone());
+        }
+        world.disk.held.insert(journal);
+        rows.sort_by_key(|row| row.places.last);
         for (of, state) in process.states.iter_mut().enumerate() {
-            let own = rows.iter().filter(|(dataset, _, _)| *dataset == of);
-            let left = own.map(|(_, note, places)| Recovered {
-                note: note.clone(),
-                places: *places,
+            let own = rows.iter().filter(|row| row.of == of);
+            let left = own.map(|row| Recovered {
+                note: row.note.clone(),
+                places: row.places,
             });
             state.take_over(left.collect(), world.now, &mut process.barrier);
         }
@@ -190,22 +250,24 @@ impl Process {
             _ => {}
         }
         let disk = &mut world.disk;
+        let own = self.journal;
         disk.rows
-            .retain(|(_, note, _)| !replaced.contains(&note.ticket));
+            .retain(|row| row.journal != own || !replaced.contains(&row.note.ticket));
         let mut places = Vec::new();
         for note in notes {
             disk.last_place += 1;
             let place = Place(disk.last_place);
             let sets = note.changes.iter().any(|noted| noted.change.kind.is_set());
             let first_set = sets.then(|| note.first_set.unwrap_or(place));
-            disk.rows.push((
+            disk.rows.push(Row {
+                journal: own,
                 of,
-                note.clone(),
-                Places {
+                note: note.clone(),
+                places: Places {
                     first_set,
                     last: place,
                 },
-            ));
+            });
             places.push(place);
         }
         match fault {
@@ -222,14 +284,14 @@ impl Process {
         if fault == Some(Fault::CrashBefore) {
             return Err(Crashed);
         }
-        world
-            .disk
-            .rows
-            .retain(|(_, note, _)| !settled.removed.contains(&note.ticket));
+        let own = self.journal;
+        let rows = &mut world.disk.rows;
+        rows.retain(|row| row.journal != own || !settled.removed.contains(&row.note.ticket));
         for rebased in &settled.rebased {
             let rows = world.disk.rows.iter_mut();
-            for (_, note, _) in rows.filter(|(_, note, _)| note.ticket == rebased.ticket) {
-                for noted in note.changes.iter_mut() {
+            let is_of = |row: &&mut Row| row.journal == own && row.note.ticket == rebased.ticket;
+            for row in rows.filter(is_of) {
+                for noted in row.note.changes.iter_mut() {
                     if noted.change.key == rebased.key {
                         noted.change.base = rebased.base;
                         noted.known = rebased.known;
@@ -296,9 +358,7 @@ impl Process {
             let mut idle = true;
             for at in 0..self.states.len() {
                 let step = self.states[at].next_step(world.now, &mut self.barrier);
-                if let Some(told) = self.tell(world, ticket)? {
-                    return Ok(told);
-                }
+                let mut told = self.tell(world, ticket)?;
                 for (other, held) in self.barrier.take_wanted() {
                     self.states[other.0 as usize].end_holds(Some(held), world.now);
                     idle = false;
@@ -310,12 +370,14 @@ impl Process {
                     Step::Idle => {}
                     step => {
                         idle = false;
-                        if !self.exchange(world, at, step)? && of.is_some_and(|(of, _)| of == at) {
+                        let answered = self.exchange(world, at, step)?;
+                        if !answered && of.is_some_and(|(of, _)| of == at) && told.is_none() {
                             return self.give_up(world, of);
                         }
                     }
                 }
-                if let Some(told) = self.tell(world, ticket)? {
+                let later = self.tell(world, ticket)?;
+                if let Some(told) = told.take().or(later) {
                     return Ok(told);
                 }
             }
@@ -351,6 +413,12 @@ impl Process {
                 let texts = unseen
                     .filter_map(|old| old.value.as_str())
                     .map(str::to_owned);
+                let texts: Vec<String> = texts.collect();
+                if Planted::ReplacedBeforeKept.is_planted() {
+                    let answered = self.update(world, at, patches, &token)?;
+                    world.disk.parked.extend(texts);
+                    return Ok(answered);
+                }
                 world.disk.parked.extend(texts);
                 self.update(world, at, patches, &token)
             }
@@ -392,7 +460,15 @@ impl Process {
             Some(Fault::Refused) => world.services[at].refuses = 1,
             _ => {}
         }
+        if Planted::RowRemovedEarly.is_planted() {
+            let flying = state.in_flight();
+            world
+                .disk
+                .rows
+                .retain(|row| !flying.contains(&row.note.ticket));
+        }
         let answer = world.services[at].update(&patches, token);
+        world.watch();
         match fault {
             Some(Fault::CrashAfter) => return Err(Crashed),
             Some(Fault::LostAfter) => {

@@ -15,8 +15,10 @@ pub struct Service {
     count: i64,
     tokens: u64,
     used: Vec<String>,
-    /// Refuses updates with this, as often.
+    /// Refuses as many updates.
     pub refuses: u32,
+    /// What a function of the service adds to the next values that are set.
+    pub trigger: Vec<String>,
 }
 
 impl Service {
@@ -57,7 +59,14 @@ impl Service {
             }
         }
         self.used.push(token.to_owned());
-        Ok(self.apply(patches))
+        let mut patches = patches.to_vec();
+        for patch in &mut patches {
+            if let Some(value) = patch.value.as_mut().filter(|_| !self.trigger.is_empty()) {
+                let added = self.trigger.remove(0);
+                *value = value.joined(&added.as_str().into());
+            }
+        }
+        Ok(self.apply(&patches))
     }
 
     fn apply(&mut self, patches: &[RecordPatch]) -> Vec<Record> {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::change::{Digest, Ticket};
 use super::group::{Places, Shape};
 use super::note::Place;
+use super::planted::Planted;
 
 /// Names a dataset to the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,8 +41,8 @@ pub struct Barrier {
     groups: BTreeMap<Ticket, Standing>,
     /// Sets that are waited for, by dataset and place.
     sets: BTreeMap<DatasetId, BTreeMap<(Place, Ticket), Shape>>,
-    /// Removals whose place is not known yet.
-    under_way: BTreeSet<Ticket>,
+    /// Removals whose place is not known yet, and the values that they take away.
+    under_way: BTreeMap<Ticket, Vec<Digest>>,
     /// Held groups that something waits for: their holds are to end.
     wanted: BTreeSet<(DatasetId, Ticket)>,
     /// Datasets in which something waits for another dataset.
@@ -49,9 +50,9 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// A group with a removal is about to be noted.
-    pub fn begin(&mut self, ticket: Ticket) {
-        self.under_way.insert(ticket);
+    /// A removal of values is about to be noted.
+    pub fn begin(&mut self, ticket: Ticket, removes: Vec<Digest>) {
+        self.under_way.insert(ticket, removes);
     }
 
     /// A group was not noted.
@@ -123,6 +124,9 @@ impl Barrier {
         shape: Shape,
         goes_along: impl Fn(Ticket) -> bool,
     ) -> Option<Ticket> {
+        if Planted::RemovalBeforeSet.is_planted() {
+            return None;
+        }
         let before = |sets: &BTreeMap<(Place, Ticket), Shape>| {
             let mut earlier = sets.range(..(last, Ticket(0)));
             let found = earlier
@@ -165,6 +169,36 @@ impl Barrier {
             standing.shape == Shape::Removals && standing.places.last > first_set
         };
         !self.under_way.is_empty() || self.groups.values().any(after)
+    }
+
+    /// Returns whether a value that a set carries which was noted here is taken away by a removal that
+    /// was noted later. That one has to wait until the service has the value: a set that would carry
+    /// another instead is none to wait for.
+    pub fn is_moved(&self, first_set: Place, value: Digest, of: &[Ticket]) -> bool {
+        let removes = |ticket: &Ticket, standing: &Standing| {
+            !of.contains(ticket)
+                && standing.places.last > first_set
+                && standing.removes.contains(&value)
+        };
+        let mut under_way = self.under_way.values();
+        under_way.any(|removes| removes.contains(&value))
+            || self
+                .groups
+                .iter()
+                .any(|(ticket, standing)| removes(ticket, standing))
+    }
+
+    /// Returns whether a value is carried by a set that was noted before a removal of it: the removal
+    /// has to wait for that, and what takes its place would not.
+    pub fn is_carried(&self, last: Place, value: Digest, of: &[Ticket]) -> bool {
+        let mut groups = self.groups.iter();
+        groups.any(|(ticket, standing)| {
+            let is_before = standing.places.first_set.is_some_and(|place| place < last);
+            !of.contains(ticket)
+                && !standing.litter
+                && is_before
+                && standing.carries.contains(&value)
+        })
     }
 
     /// Returns how many groups are in the order.

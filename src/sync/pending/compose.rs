@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::change::{Base, Change, Digest, Kind, Made, Ticket};
+use super::planted::Planted;
 use crate::sync::change::Shown;
 use crate::wire::names::RecordKey;
 
@@ -28,7 +29,10 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
         (Whole(_), Append { whole, .. } | Edit(whole)) => Whole(whole.clone()),
         (Whole(text), Times) => Whole(text.clone()),
         (Append { text, .. }, Append { text: more, whole }) => Append {
-            text: joined(text, more),
+            text: match Planted::AppendWithoutFirst.is_planted() {
+                true => more.clone(),
+                false => joined(text, more),
+            },
             whole: whole.clone(),
         },
         // What an append began is this writer's as a whole.

@@ -13,6 +13,7 @@ use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::{fingerprint, is_of};
 use crate::sync::pending::group::{Group, Noted};
 use crate::sync::pending::note::Settled;
+use crate::sync::pending::planted::Planted;
 use crate::sync::remote::Remote;
 use crate::wire::fault::Fault;
 use crate::wire::names::RecordKey;
@@ -57,6 +58,18 @@ impl DatasetState {
         self.resolve_unanswered(barrier);
         for key in changed {
             self.fingerprints.prune(&key, self.records.get(&key));
+            if Planted::BaseLaundered.is_planted() {
+                self.launder(&key);
+            }
+        }
+    }
+
+    /// Does what no listing may do.
+    fn launder(&mut self, key: &RecordKey) {
+        let base = self.base(key);
+        let changes = self.groups.iter_mut().flat_map(|group| &mut group.changes);
+        for change in changes.filter(|change| change.key == *key) {
+            change.base.shown = base.shown;
         }
     }
 
@@ -249,6 +262,9 @@ impl DatasetState {
     }
 
     fn note_lost(&mut self, batch: &Batch) {
+        if Planted::FingerprintDropped.is_planted() {
+            return;
+        }
         for (ticket, patches) in &batch.groups {
             let Some(at) = self.position(*ticket) else {
                 continue;

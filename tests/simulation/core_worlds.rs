@@ -25,6 +25,8 @@ struct CoreWorld {
     unseen: Unseen,
     /// Versions that somebody still has open.
     open: Vec<(u64, usize, RecordKey, View)>,
+    /// Where something was done last: more is done there.
+    last: Place,
     written: usize,
     trace: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl CoreWorld {
             unseen: random.pick(&[Unseen::Keep, Unseen::Refuse]),
             random,
             open: Vec::new(),
+            last: (0, RecordKey::new(NAMES[0]).unwrap()),
             written: 0,
             trace: Vec::new(),
         }
@@ -113,7 +116,11 @@ impl CoreWorld {
     }
 
     fn step(&mut self, process: &mut Process) -> Result<(), Crashed> {
-        let place = (self.random.below(DATASETS), self.key());
+        let place = match self.random.percent(40) {
+            true => self.last.clone(),
+            false => (self.random.below(DATASETS), self.key()),
+        };
+        self.last = place.clone();
         match self.random.below(100) {
             0..10 => self.other_changes(&place),
             10..16 => {
@@ -397,7 +404,6 @@ fn random_worlds_of_the_core() {
 #[test]
 #[cfg(debug_assertions)]
 fn planted_faults_are_found() {
-    std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
     for fault in Planted::ALL {
         plant(Some(fault));

@@ -208,7 +208,7 @@ async fn busy(seeded: Arc<Seeded>) -> Vec<String> {
         let (store, trace, seeded) = (&store, &trace, &seeded);
         async move {
             let (key, value) = (format!("k{number}"), format!("v{number}"));
-            let dataset = dataset(store, if number % 2 == 0 { "even" } else { "odd" });
+            let dataset = dataset(store, ["even", "odd"][number as usize % 2]);
             let deadline = store.deadline();
             let refreshed = dataset.refresh(Freshness::Ttl, deadline).await;
             trace.note("refresh", &refreshed.map_err(|error| error.kind()));

@@ -12,6 +12,7 @@ mod conformance;
 mod crash;
 mod dataset_model;
 mod faults;
+mod in_process;
 mod model;
 mod mount;
 mod point;

@@ -3,6 +3,7 @@
 //!
 //! Each check names the file and what is wrong with it.
 
+mod surroundings;
 mod tokens;
 
 use std::collections::BTreeSet;

@@ -50,8 +50,8 @@ pub struct Client {
 struct Way {
     reachability: Arc<Reachability>,
     limiter: Limiter,
-    /// What came of the last call, if it keeps others from having their turn.
-    told: Mutex<Option<Arc<Error>>>,
+    /// What came of the last call, if it keeps others from having their turn, and when.
+    told: Mutex<Option<(Arc<Error>, Instant)>>,
 }
 
 impl Way {
@@ -63,13 +63,21 @@ impl Way {
         }
     }
 
-    fn note(&self, told: Option<Arc<Error>>) {
+    fn note(&self, told: Option<(Arc<Error>, Instant)>) {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     fn told(&self) -> Option<Arc<Error>> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.clone()
+        told.as_ref().map(|(error, _)| error.clone())
+    }
+
+    /// Returns what another call was told since `begun`, if it was to slow down: who waited for his
+    /// turn meanwhile waited for that.
+    fn throttled_since(&self, begun: Instant) -> Option<Arc<Error>> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (error, _) = told.as_ref().filter(|(_, at)| *at >= begun)?;
+        error.is_throttle().then(|| error.clone())
     }
 }
 
@@ -144,12 +152,32 @@ impl Client {
         deadline: Instant,
         tell: impl Fn(&Error),
     ) -> Result<O::Answer, Error> {
+        self.call_while(operation, deadline, || true, tell).await
+    }
+
+    /// Calls an operation as [`call_telling`](Self::call_telling) does, and sends nothing any more
+    /// once it is not `wanted`: those who wait for the call may come and go.
+    ///
+    /// # Errors
+    /// [`Error::NoTurn`] when it is not wanted, else see [`call`](Self::call).
+    pub async fn call_while<O: Operation>(
+        &self,
+        operation: &O,
+        deadline: Instant,
+        wanted: impl Fn() -> bool,
+        tell: impl Fn(&Error),
+    ) -> Result<O::Answer, Error> {
         let request = operation.request();
         let way = self.way(request.service);
+        let begun = self.surroundings.now();
         let mut attempt = 0;
         let mut told: Option<Arc<Error>> = None;
         loop {
             let place = self.place(request.service, deadline).await;
+            let place = place.and_then(|place| match wanted() {
+                true => Ok(place),
+                false => Err(self.no_turn(request.service)),
+            });
             let place = place.map_err(|error| error.after(told.clone()))?;
             let mut exchanged = Exchanged::default();
             let answered = self.attempt::<O>(&request, &mut exchanged, deadline).await;
@@ -161,17 +189,21 @@ impl Client {
                     way.note(None);
                     return Ok(answer);
                 }
-                Err((error, retry_after)) => (error.after(told.take()), retry_after),
+                Err((error, retry_after)) => {
+                    let earlier = told.take().or_else(|| way.throttled_since(begun));
+                    (error.after(earlier), retry_after)
+                }
             };
             attempt += 1;
             self.doubt(request.service, &error);
             let pause = self.pause(attempt).max(retry_after.unwrap_or_default());
-            let time_left = deadline.saturating_duration_since(self.surroundings.now());
+            let now = self.surroundings.now();
+            let time_left = deadline.saturating_duration_since(now);
             let again = retry::is_worth_retrying(&error, O::REPEATABLE)
                 && pause < time_left
                 && !(is_credentials(&error) && attempt > 1);
             let delays = error.is_throttle() || error.is_unsure();
-            way.note(delays.then(|| Arc::new(error.clone())));
+            way.note(delays.then(|| (Arc::new(error.clone()), now)));
             if !again {
                 return Err(error);
             }

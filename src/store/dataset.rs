@@ -233,7 +233,8 @@ impl Dataset {
             }
             let wanted = inner.lists_begun + u64::from(!joins);
             let (sender, receiver) = oneshot::channel();
-            inner.list_waiters.push((wanted, sender));
+            let waiter = Waiter { sender, deadline };
+            inner.list_waiters.push((wanted, waiter));
             self.start(&mut inner);
             receiver
         };
@@ -396,9 +397,7 @@ impl Dataset {
             match listed {
                 Ok(listing) => {
                     inner.state.handle_listed(listing, at);
-                    if !inner.state.is_unsure() {
-                        inner.trouble = None;
-                    }
+                    inner.note_listed();
                 }
                 Err(api::Error::Fault(fault)) if fault.is_unknown_sync_count() && since > 0 => {
                     inner.state.handle_unknown_sync_count();
@@ -436,10 +435,13 @@ impl Dataset {
         };
         let mut first = true;
         loop {
+            let wanted = || lock(&self.inner).is_awaited(self.store().now());
             let page = self
                 .store()
                 .client()
-                .call_telling(&operation, deadline, |error| self.note_trouble(error))
+                .call_while(&operation, deadline, wanted, |error| {
+                    self.note_trouble(error);
+                })
                 .await?;
             if first {
                 listing.sync_count = page.dataset_sync_count;
@@ -488,10 +490,13 @@ impl Dataset {
         let sent_at = self.store().now();
         let deadline = lock(&self.inner).update_deadline();
         let deadline = deadline.unwrap_or_else(|| self.store().deadline());
+        let wanted = || lock(&self.inner).is_update_awaited(self.store().now());
         let answer = self
             .store()
             .client()
-            .call_telling(&operation, deadline, |error| self.note_trouble(error))
+            .call_while(&operation, deadline, wanted, |error| {
+                self.note_trouble(error);
+            })
             .await;
         let mut created = None;
         let sent = {
@@ -514,6 +519,9 @@ impl Dataset {
                     Sent::Again
                 }
                 Err(api::Error::Fault(fault)) => {
+                    // Those behind it in line wait for the same.
+                    let throttled = fault.is_throttle().then(|| fault.clone());
+                    inner.trouble = throttled.map(|fault| api::Error::from(fault).into());
                     let again = fault.is_conflict() || fault.is_session_token();
                     inner.state.handle_refused(fault);
                     match again {

@@ -33,7 +33,8 @@ struct Inner {
     /// Made here and without a record yet: nobody but this mount knows of them.
     made: BTreeMap<DatasetName, Arc<Dataset>>,
     listed: Option<Listed>,
-    /// What the listing under way was told last.
+    /// What the listing under way was told last, or those before it that somebody waited for in
+    /// line.
     trouble: Option<Error>,
     /// Whether a dataset was looked up that is not there.
     missed: bool,
@@ -88,6 +89,11 @@ impl Identity {
     pub async fn datasets(&self, deadline: Instant) -> Result<Vec<DatasetEntry>, Error> {
         let listed = tokio::time::timeout_at(deadline.into(), self.listed(deadline));
         let listed = match listed.await.unwrap_or_else(|_| Err(self.why_late())) {
+            // It had too little time left, when it was its turn, to be told anything.
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                let trouble = lock(&self.inner).trouble.clone();
+                return Err(trouble.unwrap_or(error));
+            }
             // What memory holds serves.
             Err(error) if error.kind() == ErrorKind::Unreachable => {
                 let inner = lock(&self.inner);
@@ -135,11 +141,16 @@ impl Identity {
     }
 
     async fn listed(&self, deadline: Instant) -> Result<Arc<[DatasetEntry]>, Error> {
-        let _one_at_a_time = self.listing.lock().await;
+        let _one_at_a_time = match self.listing.try_lock() {
+            Ok(first) => {
+                lock(&self.inner).trouble = None;
+                first
+            }
+            Err(_) => self.listing.lock().await,
+        };
         if let Some(listed) = self.fresh_listing() {
             return Ok(listed);
         }
-        lock(&self.inner).trouble = None;
         let at = self.store.now();
         let mut entries = Vec::new();
         let mut next_token = None;
@@ -170,7 +181,9 @@ impl Identity {
             self.store.note_seen(&self.id);
         }
         let datasets: Arc<[DatasetEntry]> = entries.into();
-        lock(&self.inner).listed = Some(Listed {
+        let mut inner = lock(&self.inner);
+        inner.trouble = None;
+        inner.listed = Some(Listed {
             datasets: datasets.clone(),
             at,
         });

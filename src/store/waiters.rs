@@ -27,13 +27,19 @@ pub(super) struct Waiter<T> {
     pub(super) deadline: Instant,
 }
 
+impl<T> Waiter<T> {
+    fn waits(&self, now: Instant) -> bool {
+        now < self.deadline && !self.sender.is_closed()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Inner {
     pub(super) state: DatasetState,
     pub(super) running: bool,
     pub(super) lists_begun: u64,
     /// Who waits for which listing, counted as `lists_begun` is.
-    pub(super) list_waiters: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    pub(super) list_waiters: Vec<(u64, Waiter<Result<(), Error>>)>,
     pub(super) listing: bool,
     pub(super) waiters: HashMap<Ticket, Waiter<Verdict>>,
     /// Outcomes that came when nobody waited any more.
@@ -69,10 +75,47 @@ impl Inner {
         }
     }
 
+    /// A listing came, which is the end of some troubles. That changes are throttled is not over:
+    /// those who wait in line to make theirs wait for that.
+    pub(super) fn note_listed(&mut self) {
+        let kind = self.trouble.as_ref().map(Error::kind);
+        let in_line = !self.deletions.is_empty() || !self.state.awaited().is_empty();
+        let stays = kind == Some(ErrorKind::Throttled) && in_line;
+        if !stays && !self.state.is_unsure() {
+            self.trouble = None;
+        }
+    }
+
     /// Returns why somebody waited in vain until his deadline.
     pub(super) fn timed_out(&self) -> Error {
         let trouble = self.trouble.clone();
         trouble.unwrap_or_else(|| ErrorKind::TimedOut.into())
+    }
+
+    /// Returns whether somebody waits for anything of this dataset. All of it begins with a listing.
+    pub(super) fn is_awaited(&self, now: Instant) -> bool {
+        let mut lists = self.list_waiters.iter();
+        lists.any(|(_, waiter)| waiter.waits(now))
+            || self.is_deletion_awaited(now)
+            || self
+                .state
+                .awaited()
+                .iter()
+                .any(|it| self.waits_for(it, now))
+    }
+
+    /// Returns whether somebody waits for the update under way.
+    pub(super) fn is_update_awaited(&self, now: Instant) -> bool {
+        let awaited = self.state.awaited();
+        let mut in_flight = awaited.iter().filter(|it| self.state.is_in_flight(**it));
+        in_flight.any(|ticket| self.waits_for(ticket, now))
+    }
+
+    /// Returns whether somebody waits for a group that is awaited, or is about to. One who went away
+    /// before his time was not told that it failed, and may ask for it again.
+    fn waits_for(&self, ticket: &Ticket, now: Instant) -> bool {
+        let waiter = self.waiters.get(ticket);
+        waiter.is_none_or(|waiter| now < waiter.deadline)
     }
 
     /// Returns until when somebody waits for the update under way, if anybody does.
@@ -81,6 +124,11 @@ impl Inner {
         let waiters = self.waiters.iter();
         let those = waiters.filter(|(ticket, _)| in_flight(ticket));
         those.map(|(_, waiter)| waiter.deadline).max()
+    }
+
+    /// Returns whether somebody waits for the deletion.
+    pub(super) fn is_deletion_awaited(&self, now: Instant) -> bool {
+        self.deletions.iter().any(|waiter| waiter.waits(now))
     }
 
     /// Returns until when somebody waits for the deletion, if anybody does.
@@ -92,14 +140,17 @@ impl Inner {
         for (wanted, waiter) in std::mem::take(&mut self.list_waiters) {
             if wanted <= done {
                 // One who gave up is not told.
-                let _ = waiter.send(result.clone());
+                let _ = waiter.sender.send(result.clone());
             } else {
                 self.list_waiters.push((wanted, waiter));
             }
         }
     }
 
+    /// Tells all who wait for the dataset to be deleted. Whoever came while it was tried is among
+    /// them, so nothing is left of the wish.
     pub(super) fn resolve_deletions(&mut self, result: &Result<(), Error>) {
+        self.state.cancel_deletion();
         for waiter in self.deletions.drain(..) {
             let _ = waiter.sender.send(result.clone());
         }
@@ -108,7 +159,6 @@ impl Inner {
     /// The service cannot be asked: everybody who waits is told so.
     pub(super) fn fail(&mut self, error: Error) {
         self.resolve_lists(u64::MAX, &Err(error.clone()));
-        self.state.cancel_deletion();
         self.resolve_deletions(&Err(error.clone()));
         for ticket in self.state.awaited() {
             let undecided = !self.state.abandon(ticket);

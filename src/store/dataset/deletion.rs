@@ -31,7 +31,10 @@ impl Dataset {
             Ok(Err(_)) => Err(ErrorKind::Failed.into()),
             Err(_) => {
                 let mut inner = lock(&self.inner);
-                inner.state.cancel_deletion();
+                // Others may have more time.
+                if !inner.is_deletion_awaited(self.store().now()) {
+                    inner.state.cancel_deletion();
+                }
                 Err(inner.timed_out())
             }
         }
@@ -49,16 +52,22 @@ impl Dataset {
                 };
                 let deadline = lock(&self.inner).deletion_deadline();
                 let deadline = deadline.unwrap_or_else(|| self.store().deadline());
+                let wanted = || lock(&self.inner).is_deletion_awaited(self.store().now());
                 let deleted = self
                     .store()
                     .client()
-                    .call_telling(&operation, deadline, |error| self.note_trouble(error))
+                    .call_while(&operation, deadline, wanted, |error| {
+                        self.note_trouble(error);
+                    })
                     .await;
                 let is_unsure = deleted.as_ref().is_err_and(api::Error::is_unsure);
                 let deleted = deleted.map_err(Error::from);
+                let trouble = deleted.as_ref().err().cloned();
+                // Those behind it in line wait for the same.
+                let delays = |error: &Error| is_unsure || error.kind() == ErrorKind::Throttled;
+                lock(&self.inner).trouble = trouble.filter(delays);
                 if is_unsure {
                     let mut inner = lock(&self.inner);
-                    inner.trouble = deleted.as_ref().err().cloned();
                     inner.deletions.retain(|waiter| !waiter.sender.is_closed());
                     if !inner.deletions.is_empty() {
                         inner.state.want_deletion();

@@ -18,6 +18,19 @@ pub(super) fn encode(sent: &[Sent]) -> Vec<u8> {
     bytes
 }
 
+/// Takes marks as they were written one after another, each sent with the same count. Bytes that are
+/// no marks are kept, and cannot be read.
+pub(super) fn encode_marks(marks: &[u8], count: i64) -> Vec<u8> {
+    let mut bytes = vec![ENCODING];
+    for mark in marks.chunks(Mark::LENGTH) {
+        bytes.extend(mark);
+        if mark.len() == Mark::LENGTH {
+            bytes.extend(count.to_be_bytes());
+        }
+    }
+    bytes
+}
+
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Sent>, String> {
     let Some((&ENCODING, rest)) = bytes.split_first() else {
         return Err("the fingerprints are written in an unknown way".to_owned());

@@ -1,6 +1,7 @@
 //! Tests of the journals, and what they have in common.
 
 mod notes;
+mod take;
 
 use std::time::{Duration, Instant};
 

@@ -17,7 +17,7 @@ use crate::wire::timestamp::Timestamp;
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct ParkedFile {
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl Journals {

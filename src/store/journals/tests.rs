@@ -1,6 +1,8 @@
 //! Tests of the journals, and what they have in common.
 
 mod notes;
+mod old;
+mod parked;
 mod take;
 
 use std::time::{Duration, Instant};

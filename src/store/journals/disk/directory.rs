@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::database::Database;
 use super::super::error::JournalError;
+use super::super::format::header;
 use super::super::reserve::{Room, RoomInFile};
 use super::files::{self, SIDES, beside, sync_directory};
 use super::{Held, Name, Removed, Storage, is_name};
@@ -234,6 +235,6 @@ fn look_at(path: &Path) -> Result<Option<Database>, JournalError> {
     let connection = opened.map_err(|error| JournalError::of(path, error))?;
     let database = Database::new(path.to_owned(), Arc::new(Mutex::new(connection)), None);
     // What cannot be read is told now, as long as it can be looked at anew.
-    database.read(|connection| super::super::format::header(connection))?;
+    database.read(header)?;
     Ok(Some(database))
 }

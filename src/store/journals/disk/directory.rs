@@ -14,7 +14,7 @@ use super::super::database::Database;
 use super::super::error::JournalError;
 use super::super::format::header;
 use super::super::reserve::{Room, RoomInFile};
-use super::files::{self, SIDES, beside, sync_directory};
+use super::files::{self, SIDES, beside, remove, sync_directory};
 use super::{Held, Name, Removed, Storage, is_name};
 
 /// How long SQLite waits for another process, which has a file for one transaction only.
@@ -178,13 +178,6 @@ impl Storage for Directory {
 
     fn room(&self, name: &str) -> Box<dyn Room> {
         Box::new(RoomInFile(self.of_journal(name, "reserve")))
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
 

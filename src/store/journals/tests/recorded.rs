@@ -140,7 +140,7 @@ impl Files {
             Crash::Some(seed) => {
                 let mut bytes = inode.synced.clone();
                 for (at, change) in inode.unsynced.iter().enumerate() {
-                    if mix(seed.wrapping_add(at as u64)) % 2 == 0 {
+                    if mix(seed.wrapping_add(at as u64)).is_multiple_of(2) {
                         apply(&mut bytes, change);
                     }
                 }

@@ -130,6 +130,7 @@ impl From<JournalError> for Error {
             | JournalError::Ended
             | JournalError::Foreign(_)
             | JournalError::Damaged { .. }
+            | JournalError::Unreadable { .. }
             | JournalError::Database(_) => ErrorKind::Failed,
         };
         Self::because(kind, error)

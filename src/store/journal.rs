@@ -15,39 +15,21 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::journals::{Reserve, RoomInFile, RoomInMemory, files};
+use super::journals::{
+    OLD_APPLICATION_ID, Reserve, RoomInFile, RoomInMemory, files, header, versions,
+};
 use crate::api::Surroundings;
-use crate::wire::names::{DatasetName, IdentityId, PoolId};
 
-pub use super::journals::JournalError;
+pub(super) use super::journals::versions::{NewParked, Of as Place};
+pub use super::journals::{JournalError, Parked, Side, Whereabouts};
 pub use changes::{NewQueued, Queued, QueuedKind, Slot, Tie};
 pub(super) use owed::Outcome;
-pub(super) use parked::NewParked;
-pub use parked::{Parked, Side, Whereabouts};
 
-/// `cogj`, in the file's header.
-const APPLICATION_ID: i64 = 0x636f_676a;
 const VERSION: i64 = 2;
 
-/// Keys and texts are BLOBs: neither need be UTF-8. Dates are epoch milliseconds.
+/// What lies beside the kept versions. Keys and texts are BLOBs: neither need be UTF-8. Dates are
+/// epoch milliseconds.
 const TABLES: &str = "
-CREATE TABLE parked (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    pool TEXT NOT NULL,
-    identity TEXT NOT NULL,
-    dataset TEXT NOT NULL,
-    key BLOB NOT NULL,
-    side TEXT NOT NULL,
-    sync_count INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    text BLOB NOT NULL,
-    modified INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    expires INTEGER
-) STRICT;
-CREATE INDEX parked_by_dataset ON parked (pool, identity, dataset, key);
-
 CREATE TABLE changes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     place INTEGER NOT NULL,
@@ -67,9 +49,6 @@ CREATE TABLE changes (
     UNIQUE (pool, identity, dataset, key)
 ) STRICT;
 ";
-
-/// Which dataset.
-pub(super) type Place<'a> = (&'a PoolId, &'a IdentityId, &'a DatasetName);
 
 /// How often a lock that somebody holds is tried.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -139,32 +118,24 @@ impl Journal {
     }
 
     fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
-        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let (id, version) = (pragma("application_id")?, pragma("user_version")?);
-        let foreign = || JournalError::Foreign(path.to_owned());
-        match (id, version) {
-            (0, 0) => {
-                let tables: i64 =
-                    connection
-                        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-                if tables > 0 {
-                    return Err(foreign());
-                }
+        match header(connection)? {
+            (0, 0, true) => {
                 connection.execute_batch(&format!(
-                    "PRAGMA journal_mode = WAL; BEGIN; {TABLES}
-                     PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};
-                     COMMIT;"
+                    "PRAGMA journal_mode = WAL; BEGIN; {} {TABLES}
+                     PRAGMA application_id = {OLD_APPLICATION_ID}; PRAGMA user_version = {VERSION};
+                     COMMIT;",
+                    versions::TABLE
                 ))?;
             }
-            (APPLICATION_ID, 1) => connection.execute_batch(&format!(
+            (OLD_APPLICATION_ID, 1, _) => connection.execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; BEGIN;
                  ALTER TABLE changes ADD COLUMN sync_count INTEGER;
                  PRAGMA user_version = {VERSION}; COMMIT;"
             ))?,
-            (APPLICATION_ID, VERSION) => {
+            (OLD_APPLICATION_ID, VERSION, _) => {
                 connection.execute_batch("PRAGMA journal_mode = WAL")?;
             }
-            _ => return Err(foreign()),
+            _ => return Err(JournalError::Foreign(path.to_owned())),
         }
         // In WAL mode a commit survives the process; only a power cut may take the last ones.
         connection.execute_batch("PRAGMA synchronous = NORMAL")?;
@@ -215,7 +186,7 @@ fn lock_directory(
 
 /// Names a dataset for the tests.
 #[cfg(test)]
-fn somewhere() -> (PoolId, IdentityId, DatasetName) {
+fn somewhere() -> Whereabouts {
     let id = |last: u32| format!("us-east-1:00000000-0000-4000-8000-{last:012}");
     let parsed = (id(1).parse(), id(2).parse(), "data".parse());
     (parsed.0.unwrap(), parsed.1.unwrap(), parsed.2.unwrap())

@@ -12,10 +12,15 @@ mod fingerprints;
 mod format;
 mod loaded;
 mod mount;
+mod old;
+mod parked;
 mod reserve;
 mod rows;
+mod take;
 #[cfg(test)]
 mod tests;
+mod unsent;
+pub(super) mod versions;
 
 use std::fmt;
 use std::ops::Deref;
@@ -25,9 +30,14 @@ use std::time::Instant;
 pub(super) use disk::files;
 pub use disk::{Disk, MemoryDisk, Moment, Process, Written};
 pub use error::JournalError;
+pub(super) use format::header;
 pub use loaded::{Loaded, LoadedGroup, Taken, Unreadable, Unsent, Whereabouts};
 pub use mount::MountJournal;
+pub(super) use old::OLD_APPLICATION_ID;
+pub use parked::ParkedFile;
 pub(super) use reserve::{Reserve, RoomInFile, RoomInMemory};
+pub use take::Terms;
+pub use versions::{NewParked, Parked, ParkedList, Side, UnreadableVersion};
 
 /// Tells the time.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use rusqlite::{Connection, params};
 
+use super::super::journals::versions::park;
 use super::super::queue::{Rebased, shown_count};
-use super::parked::park;
 use super::{Inner, Journal, JournalError, NewParked, Whereabouts};
 use crate::wire::timestamp::Timestamp;
 

@@ -24,6 +24,9 @@ pub enum JournalError {
         path: PathBuf,
         source: rusqlite::Error,
     },
+    /// A part of the file that cannot be read stays in it.
+    #[error("{}: a change in it cannot be read, and stays there: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: String },
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
     /// The little that is left is for what became of changes that were taken before.

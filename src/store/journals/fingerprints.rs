@@ -5,7 +5,9 @@ use crate::sync::pending::Sent;
 
 /// How they are written, in the first byte.
 const ENCODING: u8 = 1;
-/// A mark, the count that was sent with it, and how long the text of an append was, or -1; the most
+/// How long the text of what is no append was.
+const NO_APPEND: i64 = -1;
+/// A mark, the count that was sent with it, and how long the text of an append was; the most
 /// significant byte first.
 const LENGTH: usize = Mark::LENGTH + 8 + 8;
 
@@ -16,7 +18,21 @@ pub(super) fn encode(sent: &[Sent]) -> Vec<u8> {
         bytes.extend(sent.mark.to_bytes());
         bytes.extend(sent.count.to_be_bytes());
         let appended = sent.appended.and_then(|length| i64::try_from(length).ok());
-        bytes.extend(appended.unwrap_or(-1).to_be_bytes());
+        bytes.extend(appended.unwrap_or(NO_APPEND).to_be_bytes());
+    }
+    bytes
+}
+
+/// Takes marks as they were written one after another, each sent with the same count. Bytes that are
+/// no marks are kept, and cannot be read.
+pub(super) fn encode_marks(marks: &[u8], count: i64) -> Vec<u8> {
+    let mut bytes = vec![ENCODING];
+    for mark in marks.chunks(Mark::LENGTH) {
+        bytes.extend(mark);
+        if mark.len() == Mark::LENGTH {
+            bytes.extend(count.to_be_bytes());
+            bytes.extend(NO_APPEND.to_be_bytes());
+        }
     }
     bytes
 }
@@ -40,7 +56,7 @@ fn decode_one(bytes: &[u8; LENGTH]) -> Result<Sent, String> {
         i64::from_be_bytes(number)
     };
     let appended = number(Mark::LENGTH + 8);
-    if appended < -1 {
+    if appended < NO_APPEND {
         return Err(format!("a fingerprint is of an append of {appended} bytes"));
     }
     let read = Mark::from_bytes(&mark);

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::error::JournalError;
+use super::versions;
 
 /// The version of both files. A file of another version is neither read nor written.
 pub(super) const VERSION: i64 = 3;
@@ -63,6 +64,14 @@ CREATE TABLE changes (
     PRIMARY KEY (ticket, number)
 ) STRICT;
 ",
+};
+
+/// The versions that all mounts keep.
+pub(super) const PARKED: Format = Format {
+    // `cogp`
+    application_id: 0x636f_6770,
+    version: VERSION,
+    tables: versions::TABLE,
 };
 
 /// What a file's header tells.

@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::database::{Database, Lasting};
 use super::disk::{Disk, Held, Name, Removed, is_name};
@@ -18,6 +18,7 @@ use super::format::JOURNAL;
 use super::loaded::{Loaded, Whereabouts};
 use super::reserve::Reserve;
 use super::rows::{self, ChangeRow, GroupRow, base_columns, to_column};
+use super::take::close_as_it_is;
 use super::{Clock, Journals, fingerprints};
 use crate::sync::pending::{Note, Place, Rebased, Settled, Ticket};
 use crate::wire::timestamp::Timestamp;
@@ -27,7 +28,7 @@ const LONG_LOG: usize = 4 * 1024 * 1024;
 /// How many pages of the log SQLite writes to the file by itself, should nobody else: 32 MiB.
 const LONGEST_LOG: u32 = 8192;
 /// About what a row takes of the log beside its bytes: a page of each table.
-const ROW: usize = 2 * 4096;
+pub(super) const ROW: usize = 2 * 4096;
 
 /// See the module's documentation. Its calls wait for the disk, [`sync`](Self::sync),
 /// [`checkpoint`](Self::checkpoint) and [`take_over`](Self::take_over) long.
@@ -118,8 +119,32 @@ impl MountJournal {
         notes: &[Note],
         replaced: &[Ticket],
     ) -> Result<Vec<Place>, JournalError> {
-        let mut state = self.state();
-        self.pay_all(&mut state)?;
+        self.note_with(&mut self.state(), of, notes, replaced)
+    }
+
+    /// Does what [`note`](Self::note) does, unless another call is under way, which may take long.
+    pub fn try_note(
+        &self,
+        of: &Whereabouts,
+        notes: &[Note],
+        replaced: &[Ticket],
+    ) -> Option<Result<Vec<Place>, JournalError>> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.note_with(&mut state, of, notes, replaced))
+    }
+
+    fn note_with(
+        &self,
+        state: &mut State,
+        of: &Whereabouts,
+        notes: &[Note],
+        replaced: &[Ticket],
+    ) -> Result<Vec<Place>, JournalError> {
+        self.pay_all(state)?;
         if !state.reserve.renew((self.clock)()) {
             return Err(JournalError::NoRoom);
         }
@@ -230,7 +255,7 @@ impl MountJournal {
             _held,
             ..
         } = self;
-        drop(database);
+        close_as_it_is(database);
         match disk.storage().remove(Name::Journal(&name)) {
             Removed::Whole => Ok(true),
             Removed::Partly(error) | Removed::Not(error) => Err(error),
@@ -311,8 +336,6 @@ fn rebase(tx: &Connection, rebased: &Rebased) -> rusqlite::Result<()> {
 /// Returns the lowest place of a journal's groups, and at most the first that is given.
 pub(super) fn lowest_place(connection: &Connection) -> rusqlite::Result<i64> {
     let lowest = "SELECT min(min(place), min(first_set)) FROM groups";
-    let lowest: Option<Option<i64>> = connection
-        .query_row(lowest, [], |row| row.get(0))
-        .optional()?;
-    Ok(lowest.flatten().unwrap_or(1).min(1))
+    let lowest: Option<i64> = connection.query_row(lowest, [], |row| row.get(0))?;
+    Ok(lowest.unwrap_or(1).min(1))
 }

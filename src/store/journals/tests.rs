@@ -1,6 +1,12 @@
 //! Tests of the journals, and what they have in common.
 
+mod crash;
 mod notes;
+mod old;
+mod parked;
+pub(super) mod recorded;
+mod take;
+mod vfs;
 
 use std::time::{Duration, Instant};
 

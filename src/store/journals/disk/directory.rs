@@ -12,8 +12,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::database::Database;
 use super::super::error::JournalError;
+use super::super::format::header;
 use super::super::reserve::{Room, RoomInFile};
-use super::files::{self, SIDES, beside, sync_directory};
+use super::files::{self, SIDES, beside, remove, sync_directory};
 use super::{Held, Name, Removed, Storage, is_name};
 
 /// How long SQLite waits for another process, which has a file for one transaction only.
@@ -180,13 +181,6 @@ impl Storage for Directory {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
 fn connect(path: PathBuf) -> Result<Database, JournalError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -234,6 +228,6 @@ fn look_at(path: &Path) -> Result<Option<Database>, JournalError> {
     let connection = opened.map_err(|error| JournalError::of(path, error))?;
     let database = Database::new(path.to_owned(), Arc::new(Mutex::new(connection)), None);
     // What cannot be read is told now, as long as it can be looked at anew.
-    database.read(|connection| super::super::format::header(connection))?;
+    database.read(header)?;
     Ok(Some(database))
 }

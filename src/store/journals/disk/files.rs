@@ -8,6 +8,25 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+use super::super::tests::recorded::{self as watched, Change};
+
+/// What is changed without SQLite. Only the tests of crashes want to know.
+#[cfg(not(test))]
+mod watched {
+    use std::path::Path;
+
+    pub(super) enum Change {
+        Make,
+        Remove,
+        Sync,
+    }
+
+    pub(super) fn tell(_: &Path, _: Change) {}
+}
+#[cfg(not(test))]
+use watched::Change;
+
 /// What SQLite keeps beside a database.
 pub(super) const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -44,7 +63,10 @@ pub(super) fn make_database(path: &Path) -> io::Result<bool> {
         .mode(0o600)
         .open(path);
     match made {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            watched::tell(path, Change::Make);
+            Ok(true)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
@@ -108,7 +130,19 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
 
 /// Has the names in a directory survive a power cut.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    File::open(path)?.sync_all()?;
+    watched::tell(path, Change::Sync);
+    Ok(())
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => watched::tell(path, Change::Remove),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Names a file that lies beside another.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::journal::JournalError;
 use crate::api;
-use crate::sync::Refusal;
+use crate::sync::{Refusal, pending};
 use crate::wire::fault::{Code, Fault};
 
 /// What an error means.
@@ -134,6 +134,24 @@ impl From<JournalError> for Error {
             | JournalError::Database(_) => ErrorKind::Failed,
         };
         Self::because(kind, error)
+    }
+}
+
+impl From<pending::Refusal> for Error {
+    fn from(refusal: pending::Refusal) -> Self {
+        match refusal {
+            pending::Refusal::Stale | pending::Refusal::Based | pending::Refusal::KeptBack => {
+                ErrorKind::Stale.into()
+            }
+            pending::Refusal::Deleted => ErrorKind::NotFound.into(),
+            pending::Refusal::NotText => ErrorKind::NotText.into(),
+            pending::Refusal::TooBig => ErrorKind::TooBig.into(),
+            pending::Refusal::Lost => ErrorKind::Failed.into(),
+            pending::Refusal::Fault(fault) => Self {
+                kind: fault_kind(&fault),
+                source: Some(fault),
+            },
+        }
     }
 }
 

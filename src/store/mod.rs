@@ -11,6 +11,7 @@ mod identity;
 mod journal;
 pub mod journals;
 mod kept;
+pub mod pending;
 mod queue;
 mod stats;
 mod waiters;

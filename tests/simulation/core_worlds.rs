@@ -382,17 +382,10 @@ fn try_seed(seed: u64) -> Result<(), String> {
     }
 }
 
-fn from_environment(name: &str, default: u64) -> u64 {
-    let value = std::env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok());
-    value.unwrap_or(default)
-}
-
 #[test]
 fn random_worlds_of_the_core() {
-    let first = from_environment("COGNITOFS_SEED", 0);
-    let count = from_environment("COGNITOFS_CORE_WORLDS", 20_000);
+    let first = super::from_environment("COGNITOFS_SEED", 0);
+    let count = super::from_environment("COGNITOFS_CORE_WORLDS", 20_000);
     for seed in first..first + count {
         if let Err(wrong) = try_seed(seed) {
             panic!("{wrong}");

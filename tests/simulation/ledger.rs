@@ -10,6 +10,8 @@ enum Fate {
     Kept,
     /// Its writer was told nothing, or that it failed.
     Unsure,
+    /// As before, and somebody who saw it tried to replace or remove it.
+    TakenUnsure,
     /// Somebody who saw it replaced or removed it, and was told that this is done.
     Gone,
     /// Somebody who saw it tried to.
@@ -36,8 +38,10 @@ impl Ledger {
     }
 
     pub fn keep(&mut self, token: &str) {
-        if self.fates.get(token) == Some(&Fate::Unsure) {
-            self.fates.insert(token.to_owned(), Fate::Kept);
+        match self.fates.get_mut(token) {
+            Some(fate @ Fate::Unsure) => *fate = Fate::Kept,
+            Some(fate @ Fate::TakenUnsure) => *fate = Fate::MayBeGone,
+            _ => {}
         }
     }
 
@@ -48,7 +52,7 @@ impl Ledger {
             let fate = self.fates.entry(token).or_insert(Fate::Unsure);
             *fate = match (*fate, done) {
                 (Fate::Gone, _) | (_, true) => Fate::Gone,
-                (Fate::Unsure, false) => Fate::Unsure,
+                (Fate::Unsure | Fate::TakenUnsure, false) => Fate::TakenUnsure,
                 (Fate::Kept | Fate::MayBeGone, false) => Fate::MayBeGone,
             };
         }

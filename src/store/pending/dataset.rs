@@ -1,0 +1,643 @@
+//! The driver of one dataset: takes the lock, asks the pure state for the next step, drops the
+//! lock, does it, takes the lock again.
+//!
+//! At most one exchange with the service is under way for a dataset. The task that makes it lives
+//! only while there is something to do.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::super::cache::lock;
+use super::super::error::{Error, ErrorKind};
+use super::super::journals::{MountJournal, NewParked, Side, Whereabouts};
+use super::Pending;
+use super::waiting::{Inner, Waiter};
+use crate::api;
+use crate::sync::pending::recovery::Recovered;
+use crate::sync::pending::{
+    Change, Commit, DatasetId, DatasetState, How, Refusal, Settled, Staged, Step, Ticket, View,
+};
+use crate::sync::{Listing, Replaced};
+use crate::wire::datasets::DeleteDataset;
+use crate::wire::names::RecordKey;
+use crate::wire::records::{ListRecords, RecordPatch, UpdateRecords, UpdateRecordsBody};
+
+/// How many records one page is asked to hold.
+const PAGE: i64 = 1024;
+/// The pauses after something that stays pending was tried in vain.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What the caller of a change is told.
+#[derive(Debug)]
+pub struct Answer {
+    /// Names the group, which a version it makes is called by until it is decided.
+    pub ticket: Ticket,
+    /// Why it is not made, or not known to be.
+    pub result: Result<(), Error>,
+}
+
+/// A dataset of an identity, and what waits to be sent to it.
+#[derive(Debug)]
+pub struct PendingDataset {
+    pending: Arc<Pending>,
+    place: Whereabouts,
+    inner: Mutex<Inner>,
+    /// Ends a pause of the task that makes the exchanges.
+    wake: Notify,
+    /// Tells that a group was decided, or noted.
+    pub(super) ended: Notify,
+}
+
+impl PendingDataset {
+    pub(super) fn new(pending: Arc<Pending>, place: Whereabouts, id: DatasetId) -> Arc<Self> {
+        let state = DatasetState::new(id, 0, pending.options.scratch);
+        Arc::new(Self {
+            pending,
+            place,
+            inner: Mutex::new(Inner::new(state)),
+            wake: Notify::new(),
+            ended: Notify::new(),
+        })
+    }
+
+    pub fn place(&self) -> &Whereabouts {
+        &self.place
+    }
+
+    pub(super) fn pending(&self) -> &Arc<Pending> {
+        &self.pending
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+
+    /// Returns what is shown of a key.
+    pub fn view(&self, key: &RecordKey) -> View {
+        self.lock().state.view(key)
+    }
+
+    /// Looks at the state, and changes nothing.
+    pub fn read<T>(&self, look: impl FnOnce(&DatasetState) -> T) -> T {
+        look(&self.lock().state)
+    }
+
+    /// Returns how many groups are pending, litter excepted.
+    pub fn count(&self) -> usize {
+        self.lock().state.pending().count()
+    }
+
+    pub(super) fn take_over(self: &Arc<Self>, left: Vec<Recovered>) {
+        let now = self.pending.now();
+        {
+            let mut inner = self.lock();
+            let mut barrier = lock(&self.pending.barrier);
+            inner.state.take_over(left, now, &mut barrier);
+        }
+        self.go_on();
+    }
+
+    /// Ends holds: all but litter's, or one group's.
+    pub fn end_holds(self: &Arc<Self>, of: Option<Ticket>) {
+        let now = self.pending.now();
+        self.lock().state.end_holds(of, now);
+        self.go_on();
+    }
+
+    /// Says whether a file of a name is open for writing.
+    pub fn set_open(self: &Arc<Self>, key: &RecordKey, open: bool) {
+        self.lock().state.set_open(key, open);
+        self.go_on();
+    }
+
+    /// Waits until nothing is pending, litter excepted.
+    pub async fn settled(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.lock().state.is_settled() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Has the task look for something to do.
+    pub(super) fn go_on(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        self.start(&mut inner);
+    }
+
+    fn start(self: &Arc<Self>, inner: &mut Inner) {
+        if inner.running {
+            self.wake.notify_one();
+            return;
+        }
+        inner.running = true;
+        inner.trouble = None;
+        let running = Running(self.clone());
+        let run = Box::pin(async move { running.0.run().await });
+        self.pending.surroundings().spawn(run);
+    }
+
+    /// Waits for a listing that is younger than `ttl`, made once for all who wait.
+    ///
+    /// # Errors
+    /// At `deadline`, what the service was heard to say; else why it cannot be listed.
+    pub async fn refresh(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
+        let listed = {
+            let mut inner = self.lock();
+            let (now, ttl) = (self.pending.now(), self.pending.options.ttl);
+            if inner.state.freshness(now, ttl) > Duration::ZERO {
+                return Ok(());
+            }
+            if !inner.listing {
+                inner.state.want_list();
+            }
+            let wanted = inner.lists_begun + u64::from(!inner.listing);
+            let (sender, receiver) = oneshot::channel();
+            inner.list_waiters.push((wanted, sender));
+            self.start(&mut inner);
+            receiver
+        };
+        match tokio::time::timeout_at(deadline.into(), listed).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
+            Err(_) => Err(self.lock().timed_out()),
+        }
+    }
+
+    /// Makes changes that belong together, one a key: with `commit=close` waits until the service
+    /// has them, else until the journal does.
+    pub async fn change(
+        self: &Arc<Self>,
+        changes: Vec<Change>,
+        commit: Commit,
+        private: bool,
+        deadline: Instant,
+    ) -> Answer {
+        let ticket = self.pending.tickets.fresh();
+        let result = match self
+            .stage(ticket, changes, (commit, private), deadline)
+            .await
+        {
+            Err(error) => Err(error),
+            Ok(staged) => self.see_through(ticket, staged, deadline).await,
+        };
+        Answer { ticket, result }
+    }
+
+    async fn see_through(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        staged: Staged,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let waits = staged.waits;
+        self.pending.end_wanted_holds();
+        if !staged.notes.is_empty() || !staged.replaced.is_empty() {
+            self.note(ticket, staged, deadline).await?;
+        }
+        match waits {
+            true => self.outcome(ticket, deadline).await,
+            false => {
+                self.go_on();
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts changes in line; waits while others of the same keys are being noted.
+    async fn stage(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        changes: Vec<Change>,
+        (commit, private): (Commit, bool),
+        deadline: Instant,
+    ) -> Result<Staged, Error> {
+        loop {
+            let ended = self.ended.notified();
+            let surroundings = self.pending.surroundings();
+            let how = How {
+                commit,
+                private,
+                now: surroundings.now(),
+                date: surroundings.date().into(),
+            };
+            let mut fresh = || self.pending.tickets.fresh();
+            let staged = {
+                let mut inner = self.lock();
+                let mut barrier = lock(&self.pending.barrier);
+                let changes = changes.clone();
+                inner
+                    .state
+                    .stage(ticket, changes, how, &mut barrier, &mut fresh)
+            };
+            if let Some(staged) = staged {
+                return Ok(staged);
+            }
+            let ended = tokio::time::timeout_at(deadline.into(), ended).await;
+            ended.map_err(|_| self.lock().timed_out())?;
+        }
+    }
+
+    /// Has the journal take what was staged. It is noted even if nobody waits for it any more.
+    async fn note(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        staged: Staged,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let (sender, noted) = oneshot::channel();
+        let this = self.clone();
+        let note = Box::pin(async move {
+            // One who gave up is not told.
+            let _ = sender.send(this.note_to_the_end(ticket, staged).await);
+        });
+        self.pending.surroundings().spawn(note);
+        match tokio::time::timeout_at(deadline.into(), noted).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
+            Err(_) => Err(ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn note_to_the_end(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        staged: Staged,
+    ) -> Result<(), Error> {
+        let place = self.place.clone();
+        let note =
+            move |journal: &MountJournal| journal.note(&place, &staged.notes, &staged.replaced);
+        let noted = self.pending.journal(note).await;
+        let rebased = {
+            let mut inner = self.lock();
+            let mut barrier = lock(&self.pending.barrier);
+            match &noted {
+                Ok(places) => inner.state.handle_noted(ticket, places, &mut barrier),
+                Err(_) => inner.state.handle_not_noted(ticket, &mut barrier),
+            }
+            inner.state.take_renoted()
+        };
+        let settled = Settled {
+            rebased,
+            ..Settled::default()
+        };
+        self.settle(settled).await;
+        self.ended.notify_waiters();
+        self.go_on();
+        noted.map(drop)
+    }
+
+    /// Waits until a group is decided.
+    ///
+    /// # Errors
+    /// Why it is not made; at `deadline`, what the service was heard to say.
+    pub async fn outcome(self: &Arc<Self>, ticket: Ticket, deadline: Instant) -> Result<(), Error> {
+        let mut decided = {
+            let mut inner = self.lock();
+            if !inner.state.wait_for(ticket) {
+                return Ok(());
+            }
+            let (sender, receiver) = oneshot::channel();
+            let waiter = Waiter { sender, deadline };
+            inner.waiters.entry(ticket).or_default().push(waiter);
+            if inner.failures > 0 {
+                inner.state.hold_off(self.pending.now());
+            }
+            self.start(&mut inner);
+            receiver
+        };
+        if let Ok(result) = tokio::time::timeout_at(deadline.into(), &mut decided).await {
+            return result.unwrap_or_else(|_| Err(ErrorKind::Failed.into()));
+        }
+        let mut inner = self.lock();
+        if let Ok(result) = decided.try_recv() {
+            return result;
+        }
+        drop(decided);
+        let waiters = inner.waiters.entry(ticket).or_default();
+        waiters.retain(|waiter| !waiter.sender.is_closed());
+        if waiters.is_empty() {
+            inner.waiters.remove(&ticket);
+            let mut barrier = lock(&self.pending.barrier);
+            inner.state.leave(ticket, &mut barrier);
+        }
+        let error = inner.timed_out();
+        self.start(&mut inner);
+        Err(error)
+    }
+
+    /// Deletes the dataset, after one more look whether it is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotEmpty`] if it has records or changes under way.
+    pub async fn delete(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
+        let deleted = {
+            let mut inner = self.lock();
+            inner.state.want_deletion();
+            let (sender, receiver) = oneshot::channel();
+            inner.deletions.push(Waiter { sender, deadline });
+            self.start(&mut inner);
+            receiver
+        };
+        match tokio::time::timeout_at(deadline.into(), deleted).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
+            Err(_) => {
+                let mut inner = self.lock();
+                inner.state.cancel_deletion();
+                Err(inner.timed_out())
+            }
+        }
+    }
+
+    async fn run(self: &Arc<Self>) {
+        loop {
+            self.tell().await;
+            let step = self.next_step();
+            self.pending.end_wanted_holds();
+            match step {
+                Step::List { since } => self.list(since).await,
+                Step::Update {
+                    patches,
+                    token,
+                    replaced,
+                } => {
+                    self.keep_and_update(replaced, patches, token).await;
+                }
+                Step::Wait { until } => {
+                    tokio::select! {
+                        biased;
+                        () = tokio::time::sleep_until(until.into()) => {}
+                        () = self.wake.notified() => {}
+                    }
+                }
+                Step::Delete => self.make_deletion().await,
+                Step::RefuseDeletion => {
+                    self.lock()
+                        .resolve_deletions(&Err(ErrorKind::NotEmpty.into()));
+                }
+                Step::Idle => {
+                    if self.rests() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns whether there is nothing to do, nor to tell: then the task ends.
+    fn rests(&self) -> bool {
+        let mut inner = self.lock();
+        let events = inner.state.take_events();
+        inner.events.extend(events);
+        inner.running = !inner.events.is_empty();
+        !inner.running
+    }
+
+    fn next_step(&self) -> Step {
+        let now = self.pending.now();
+        let mut inner = self.lock();
+        let mut barrier = lock(&self.pending.barrier);
+        let step = inner.state.next_step(now, &mut barrier);
+        if let Step::List { .. } = step {
+            inner.lists_begun += 1;
+            inner.listing = true;
+        }
+        step
+    }
+
+    /// Something was tried in vain: the next try waits, longer each time.
+    fn pause(&self, inner: &mut Inner, longest: Duration) {
+        inner.failures += 1;
+        let doubled = FIRST_PAUSE.saturating_mul(1 << inner.failures.min(8));
+        let jittered = self.pending.client().pause(inner.failures);
+        let pause = doubled.min(longest).min(jittered.max(FIRST_PAUSE / 4) * 4);
+        inner.state.hold_off(self.pending.now() + pause);
+    }
+
+    fn note_trouble(&self, error: &api::Error) {
+        self.lock().trouble = Some(error.clone().into());
+    }
+
+    /// The service cannot be asked: everybody who waits is told so.
+    fn fail(&self, inner: &mut Inner, error: Error, why: Refusal) {
+        inner.resolve_lists(u64::MAX, &Err(error.clone()));
+        inner.resolve_deletions(&Err(error.clone()));
+        inner.trouble = Some(error);
+        let mut barrier = lock(&self.pending.barrier);
+        inner.state.fail(why, &mut barrier);
+        self.pause(inner, LAST_PAUSE);
+    }
+
+    async fn list(self: &Arc<Self>, since: i64) {
+        let at = self.pending.now();
+        let listed = self.list_pages(since, self.pending.deadline()).await;
+        let mut inner = self.lock();
+        inner.listing = false;
+        match listed {
+            Ok(listing) => {
+                let mut barrier = lock(&self.pending.barrier);
+                inner.state.handle_listed(listing, at, &mut barrier);
+            }
+            Err(api::Error::Fault(fault)) if fault.is_unknown_sync_count() && since > 0 => {
+                let mut barrier = lock(&self.pending.barrier);
+                inner.state.handle_unknown_sync_count(&mut barrier);
+            }
+            Err(error) => self.fail(&mut inner, error.into(), Refusal::Lost),
+        }
+        if inner.state.is_listed() {
+            let done = inner.lists_begun;
+            inner.resolve_lists(done, &Ok(()));
+        }
+    }
+
+    async fn list_pages(&self, since: i64, deadline: Instant) -> Result<Listing, api::Error> {
+        let (pool, identity, dataset) = self.place.clone();
+        let mut listing = Listing {
+            since,
+            ..Listing::default()
+        };
+        let mut operation = ListRecords {
+            pool,
+            identity,
+            dataset,
+            last_sync_count: Some(since),
+            next_token: None,
+            max_results: Some(PAGE),
+            sync_session_token: None,
+        };
+        let mut first = true;
+        loop {
+            let client = self.pending.client();
+            let tell = |error: &api::Error| self.note_trouble(error);
+            let page = client.call_telling(&operation, deadline, tell).await?;
+            if first {
+                listing.sync_count = page.dataset_sync_count;
+                first = false;
+            }
+            listing.exists = page.dataset_exists;
+            listing.deleted_after |= page.dataset_deleted_after_requested_sync_count;
+            listing.records.extend(page.records);
+            listing.token = page.sync_session_token;
+            operation.next_token = page.next_token;
+            if operation.next_token.is_none() {
+                return Ok(listing);
+            }
+        }
+    }
+
+    /// Nothing that nobody here has seen is replaced before it is kept.
+    async fn keep_and_update(
+        self: &Arc<Self>,
+        replaced: Vec<Replaced>,
+        patches: Vec<RecordPatch>,
+        token: String,
+    ) {
+        let unseen = replaced.into_iter().filter(|old| !old.seen);
+        let versions = unseen.map(|old| NewParked {
+            key: old.key,
+            side: Side::Remote,
+            sync_count: old.sync_count,
+            text: old.value.as_bytes().to_vec(),
+            modified: old.modified,
+            reason: "replaced or removed here by somebody who had not seen it".to_owned(),
+            expires: None,
+        });
+        if let Err(error) = self.keep(versions.collect()).await {
+            let mut inner = self.lock();
+            self.fail(&mut inner, error, Refusal::Lost);
+            return;
+        }
+        self.update(patches, token).await;
+    }
+
+    async fn update(self: &Arc<Self>, patches: Vec<RecordPatch>, token: String) {
+        let (pool, identity, dataset) = self.place.clone();
+        let operation = UpdateRecords {
+            pool,
+            identity,
+            dataset,
+            client_context: None,
+            body: UpdateRecordsBody {
+                device_id: None,
+                record_patches: patches,
+                sync_session_token: Some(token),
+            },
+        };
+        let sent_at = self.pending.now();
+        let deadline = self.lock().update_deadline();
+        let deadline = deadline.unwrap_or_else(|| self.pending.deadline());
+        let client = self.pending.client();
+        let tell = |error: &api::Error| self.note_trouble(error);
+        let answer = client.call_telling(&operation, deadline, tell).await;
+        let mut inner = self.lock();
+        match answer {
+            Ok(answer) => {
+                inner.trouble = None;
+                inner.failures = 0;
+                let mut barrier = lock(&self.pending.barrier);
+                inner
+                    .state
+                    .handle_updated(answer.records, sent_at, &mut barrier);
+            }
+            Err(error) if error.is_unsure() => {
+                tracing::warn!(%error, "no telling whether an update was made");
+                inner.trouble = Some(error.into());
+                let mut barrier = lock(&self.pending.barrier);
+                inner.state.handle_lost(&mut barrier);
+                drop(barrier);
+                self.pause(&mut inner, self.pending.options.timeout / 4);
+            }
+            Err(api::Error::Fault(fault)) => self.refused(&mut inner, fault),
+            Err(error) => self.fail(&mut inner, error.into(), Refusal::Lost),
+        }
+    }
+
+    fn refused(&self, inner: &mut Inner, fault: crate::wire::fault::Fault) {
+        let is_conflict = fault.is_conflict() || fault.is_session_token();
+        let refusal = Refusal::Fault(Arc::new(fault.clone()));
+        if !is_conflict && !refusal.is_final() {
+            let error = Error::from(refusal.clone());
+            self.fail(inner, error, refusal);
+            return;
+        }
+        let mut barrier = lock(&self.pending.barrier);
+        inner.state.handle_refused(fault, &mut barrier);
+        drop(barrier);
+        if is_conflict {
+            self.pause(inner, self.pending.options.timeout / 4);
+        }
+    }
+
+    /// Deletes the dataset, which was just listed empty. Nothing else is under way for it. Whether
+    /// it was deleted is looked up when no answer tells: somebody may have made it again.
+    async fn make_deletion(self: &Arc<Self>) {
+        let deleted = match self.read(DatasetState::exists) {
+            false => Ok(()),
+            true => {
+                let (pool, identity, dataset) = self.place.clone();
+                let operation = DeleteDataset {
+                    pool,
+                    identity,
+                    dataset,
+                };
+                let deadline = self.lock().deletion_deadline();
+                let deadline = deadline.unwrap_or_else(|| self.pending.deadline());
+                let client = self.pending.client();
+                let tell = |error: &api::Error| self.note_trouble(error);
+                client
+                    .call_telling(&operation, deadline, tell)
+                    .await
+                    .map(drop)
+            }
+        };
+        let now = self.pending.now();
+        let mut inner = self.lock();
+        match deleted {
+            Err(error) if error.is_unsure() => {
+                inner.trouble = Some(error.into());
+                inner.deletions.retain(|waiter| !waiter.sender.is_closed());
+                if !inner.deletions.is_empty() {
+                    inner.state.want_deletion();
+                }
+                self.pause(&mut inner, self.pending.options.timeout / 4);
+                return;
+            }
+            Err(error) => {
+                let error = Error::from(error);
+                if error.kind() != ErrorKind::NotFound {
+                    inner.resolve_deletions(&Err(error));
+                    return;
+                }
+            }
+            Ok(()) => {}
+        }
+        let mut barrier = lock(&self.pending.barrier);
+        inner.state.handle_deleted(now, &mut barrier);
+        drop(barrier);
+        inner.resolve_deletions(&Ok(()));
+    }
+}
+
+/// The task that makes the exchanges. However it ends, nobody is left waiting for it.
+struct Running(Arc<PendingDataset>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut inner = self.0.lock();
+            inner.running = false;
+            inner.listing = false;
+            let mut barrier = lock(&self.0.pending.barrier);
+            inner.state.handle_lost(&mut barrier);
+            drop(barrier);
+            self.0
+                .fail(&mut inner, ErrorKind::Failed.into(), Refusal::Lost);
+        }
+    }
+}

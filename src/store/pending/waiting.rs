@@ -1,0 +1,100 @@
+//! Who waits for what of a dataset.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::super::error::{Error, ErrorKind};
+use crate::sync::pending::{DatasetState, Event, Ticket};
+
+/// Somebody who waits, and until when. No call is made for him after that: he is told then that
+/// nothing was done.
+#[derive(Debug)]
+pub(super) struct Waiter<T> {
+    pub(super) sender: oneshot::Sender<T>,
+    pub(super) deadline: Instant,
+}
+
+/// What is behind the lock of a dataset.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) state: DatasetState,
+    /// Whether the task that makes the exchanges lives.
+    pub(super) running: bool,
+    /// How many listings were begun, and whether one is under way.
+    pub(super) lists_begun: u64,
+    pub(super) listing: bool,
+    /// Who waits for which listing, counted as `lists_begun` is.
+    pub(super) list_waiters: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    /// Who waits for groups. More than one may wait for a group.
+    pub(super) waiters: BTreeMap<Ticket, Vec<Waiter<Result<(), Error>>>>,
+    /// Who waits for the dataset to be deleted.
+    pub(super) deletions: Vec<Waiter<Result<(), Error>>>,
+    /// What happened and was not told yet. The task tells it, in this order.
+    pub(super) events: Vec<Event>,
+    /// What the exchange under way was told last, or why the last one has no answer. Whoever waits
+    /// in vain until his deadline is told that.
+    pub(super) trouble: Option<Error>,
+    /// How often in a row something was tried in vain.
+    pub(super) failures: u32,
+}
+
+impl Inner {
+    pub(super) fn new(state: DatasetState) -> Self {
+        Self {
+            state,
+            running: false,
+            lists_begun: 0,
+            listing: false,
+            list_waiters: Vec::new(),
+            waiters: BTreeMap::new(),
+            deletions: Vec::new(),
+            events: Vec::new(),
+            trouble: None,
+            failures: 0,
+        }
+    }
+
+    /// Returns why somebody waited in vain until his deadline.
+    pub(super) fn timed_out(&self) -> Error {
+        let trouble = self.trouble.clone();
+        trouble.unwrap_or_else(|| ErrorKind::TimedOut.into())
+    }
+
+    /// Returns until when somebody waits for what is being sent, if anybody does.
+    pub(super) fn update_deadline(&self) -> Option<Instant> {
+        let in_flight = self.state.in_flight();
+        let waiters = in_flight
+            .iter()
+            .filter_map(|ticket| self.waiters.get(ticket));
+        waiters.flatten().map(|waiter| waiter.deadline).max()
+    }
+
+    pub(super) fn deletion_deadline(&self) -> Option<Instant> {
+        self.deletions.iter().map(|waiter| waiter.deadline).max()
+    }
+
+    pub(super) fn resolve_lists(&mut self, done: u64, result: &Result<(), Error>) {
+        for (wanted, waiter) in std::mem::take(&mut self.list_waiters) {
+            if wanted <= done {
+                // One who gave up is not told.
+                let _ = waiter.send(result.clone());
+            } else {
+                self.list_waiters.push((wanted, waiter));
+            }
+        }
+    }
+
+    pub(super) fn resolve_deletions(&mut self, result: &Result<(), Error>) {
+        for waiter in self.deletions.drain(..) {
+            let _ = waiter.sender.send(result.clone());
+        }
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, result: &Result<(), Error>) {
+        for waiter in self.waiters.remove(&ticket).unwrap_or_default() {
+            let _ = waiter.sender.send(result.clone());
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! Random worlds of stores, journals and the local service: everything but the kernel and the files.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cognitofs::api::{
+    Client, ClientOptions, Credentials, CredentialsSource, Endpoints, Surroundings, Transport,
+};
+use cognitofs::cli::in_process::InProcess;
+use cognitofs::server::service::Service;
+use cognitofs::server::storage::Storage;
+use cognitofs::store::journals::{Journals, MemoryDisk, ParkedFile, Process, Whereabouts};
+use cognitofs::store::pending::{Continuation, Pending, PendingDataset, PendingOptions, Tickets};
+use cognitofs::sync::Unseen;
+use cognitofs::sync::pending::{Change, Commit, Event, Kind, View};
+use cognitofs::wire::names::{IdentityId, PoolId, RecordKey};
+use cognitofs::wire::records::{
+    ListRecords, PatchOp, RecordPatch, Records, UpdateRecords, UpdateRecordsBody,
+};
+
+use super::ledger::Ledger;
+use super::net::{LATEST, Net, OfProcess};
+use super::seeded::Seeded;
+
+const DATASETS: usize = 3;
+const NAMES: [&str; 5] = ["a", "b", "k", "k~", ".k.swp"];
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn ids() -> (PoolId, IdentityId) {
+    let id = |last: u32| format!("us-east-1:00000000-0000-4000-8000-{last:012}");
+    (id(1).parse().unwrap(), id(2).parse().unwrap())
+}
+
+/// What happened, in order.
+#[derive(Debug, Default)]
+struct Told {
+    ledger: Ledger,
+    trace: Vec<String>,
+    wrong: Option<String>,
+    written: usize,
+}
+
+struct World {
+    seeded: Arc<Seeded>,
+    transport: Arc<InProcess>,
+    credentials: Credentials,
+    disk: MemoryDisk,
+    told: Arc<Mutex<Told>>,
+    commit: Commit,
+    unseen: Unseen,
+    trouble: usize,
+    /// Counts processes, which names their journals.
+    started: usize,
+}
+
+/// One process, and how it is ended.
+struct Living {
+    pending: Arc<Pending>,
+    kept: Arc<ParkedFile>,
+    net: Arc<Net>,
+    surroundings: Arc<OfProcess>,
+    process: Process,
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl Continuation for Nobody {
+    fn handle(&self, _: &PendingDataset, _: &Event) {}
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let seeded = Arc::new(Seeded::new(seed));
+        let service = Service::new(Storage::in_memory().unwrap());
+        let (pool, identity) = ids();
+        let now = seeded.date().into();
+        service.add_identity_pool(&pool, "test", now).unwrap();
+        service.add_identity(&pool, &identity, now).unwrap();
+        let developer = service.developer_credentials();
+        let (id, secret) = (&developer.access_key_id, &developer.secret_key);
+        let credentials = Credentials::new(id, secret, None, None, "test");
+        let transport = Arc::new(InProcess::new(Arc::new(service), seeded.clone()));
+        let pick = |of: &[usize]| of[seeded.below(of.len() as u64) as usize];
+        Self {
+            transport,
+            credentials,
+            disk: MemoryDisk::new(),
+            told: Arc::default(),
+            commit: [Commit::Close, Commit::Async][pick(&[0, 1])],
+            unseen: [Unseen::Keep, Unseen::Refuse][pick(&[0, 1])],
+            trouble: pick(&[0, 5, 20, 50]),
+            started: 0,
+            seeded,
+        }
+    }
+
+    fn client(&self, transport: Arc<dyn Transport>, surroundings: Arc<dyn Surroundings>) -> Client {
+        let url = Some("http://localhost:1");
+        let options = ClientOptions {
+            region: "us-east-1".parse().unwrap(),
+            endpoints: Endpoints::find("us-east-1", url, |_| None).unwrap(),
+            credentials: CredentialsSource::Fixed(self.credentials.clone()),
+            concurrency: 4,
+            timeout: TIMEOUT,
+            surroundings,
+            transport: Some(transport),
+        };
+        Client::new(options).unwrap()
+    }
+
+    /// Starts a process; None if it ended while it did.
+    async fn start(&mut self, trouble: usize) -> Option<Living> {
+        self.started += 1;
+        let surroundings = Arc::new(OfProcess::new(self.seeded.clone()));
+        let net = Arc::new(Net::new(
+            self.transport.clone(),
+            self.seeded.clone(),
+            trouble,
+        ));
+        let process = self.disk.process();
+        let clock = self.seeded.clone();
+        let journals = Journals::new(process.disk(), move || clock.now());
+        let deadline = self.seeded.now() + TIMEOUT;
+        let made = self.seeded.date().into();
+        let journal = journals
+            .open(&format!("j{}", self.started), made, deadline)
+            .ok()?;
+        let kept = Arc::new(journals.parked(deadline).ok()?);
+        let client = self.client(net.clone(), surroundings.clone());
+        let options = PendingOptions {
+            timeout: TIMEOUT,
+            ttl: Duration::from_secs(1),
+            scratch: true,
+        };
+        let pending = Pending::new(
+            client,
+            (Arc::new(journal), kept.clone()),
+            Arc::new(Tickets::default()),
+            options,
+            Arc::new(Nobody),
+        );
+        pending.take_over(deadline).await.ok()?;
+        Some(Living {
+            pending,
+            kept,
+            net,
+            surroundings,
+            process,
+        })
+    }
+
+    async fn run(&mut self) -> Result<u64, String> {
+        let mut living: Vec<Option<Living>> = vec![self.start(self.trouble).await, None];
+        for _ in 0..30 {
+            let at = usize::from(self.seeded.below(4) == 0);
+            match (&living[at], self.seeded.below(40)) {
+                (None, chance) if at == 0 || chance < 10 => {
+                    living[at] = self.start(self.trouble).await;
+                }
+                (None, _) => {}
+                (Some(_), 0 | 1) => {
+                    if let Some(ended) = living[at].take() {
+                        self.trace(format!("process {at} is killed"));
+                        ended.kill();
+                    }
+                }
+                (Some(_), 2) => self.set_full(true),
+                (Some(_), 3..6) => self.set_full(false),
+                (Some(_), 6..11) => self.other_writes().await,
+                (Some(process), _) => self.act(process),
+            }
+            let longest = [5, 100, 300, 4_000][self.seeded.below(4) as usize];
+            let pause = self.seeded.time(0, longest);
+            tokio::time::sleep(pause).await;
+        }
+        self.finish(living).await
+    }
+
+    fn set_full(&self, full: bool) {
+        self.trace(format!("the disk is full: {full}"));
+        self.disk.set_full(full);
+    }
+
+    fn trace(&self, line: String) {
+        let age = self.seeded.age().as_millis();
+        self.told
+            .lock()
+            .unwrap()
+            .trace
+            .push(format!("{age}: {line}"));
+    }
+
+    fn place(&self, of: usize) -> Whereabouts {
+        let (pool, identity) = ids();
+        (pool, identity, format!("d{of}").parse().unwrap())
+    }
+
+    /// Begins an operation, which goes on by itself.
+    fn act(&self, process: &Living) {
+        let operation = Operation {
+            seeded: self.seeded.clone(),
+            pending: process.pending.clone(),
+            told: self.told.clone(),
+            place: self.place(self.seeded.below(DATASETS as u64) as usize),
+            across: self.place(self.seeded.below(DATASETS as u64) as usize),
+            commit: self.commit,
+            unseen: self.unseen,
+        };
+        process
+            .surroundings
+            .spawn(Box::pin(async move { operation.run().await }));
+    }
+
+    /// Another client replaces, adds to or removes what it sees.
+    async fn other_writes(&self) {
+        let client = self.client(self.transport.clone(), self.seeded.clone());
+        let deadline = self.seeded.now() + TIMEOUT;
+        let of = self.seeded.below(DATASETS as u64) as usize;
+        let name = NAMES[self.seeded.below(NAMES.len() as u64) as usize];
+        let listed = self.list(&client, of).await;
+        let key = RecordKey::new(name).unwrap();
+        let record = listed.records.iter().find(|record| record.key == key);
+        let old = record
+            .and_then(|record| record.value.as_ref()?.as_str())
+            .map(str::to_owned);
+        let (token, value) = {
+            let mut told = self.told.lock().unwrap();
+            let token = told.token('o');
+            let value = match (self.seeded.below(3), &old) {
+                (0, Some(_)) => None,
+                (1, Some(old)) => Some(format!("{old}{token}")),
+                _ => Some(token.clone()),
+            };
+            let keeps = old.as_ref().zip(value.as_ref());
+            if let Some(old) = &old
+                && !keeps.is_some_and(|(old, new)| new.starts_with(old.as_str()))
+            {
+                told.ledger.take(old, true);
+            }
+            (token, value)
+        };
+        let (pool, identity, dataset) = self.place(of);
+        let patch = RecordPatch {
+            op: if value.is_some() {
+                PatchOp::Replace
+            } else {
+                PatchOp::Remove
+            },
+            key,
+            value: value.as_deref().map(Into::into),
+            sync_count: record.map_or(0, |record| record.sync_count),
+            device_last_modified_date: Some(self.seeded.date().into()),
+        };
+        let update = UpdateRecords {
+            pool,
+            identity,
+            dataset,
+            client_context: None,
+            body: UpdateRecordsBody {
+                device_id: None,
+                record_patches: vec![patch],
+                sync_session_token: listed.sync_session_token,
+            },
+        };
+        self.trace(format!("other: d{of}/{name} {old:?} -> {value:?}"));
+        client.call(&update, deadline).await.unwrap();
+        if value.is_some() {
+            self.told.lock().unwrap().ledger.keep(&token);
+        }
+    }
+
+    async fn list(&self, client: &Client, of: usize) -> Records {
+        let (pool, identity, dataset) = self.place(of);
+        let list = ListRecords {
+            pool,
+            identity,
+            dataset,
+            last_sync_count: Some(0),
+            next_token: None,
+            max_results: None,
+            sync_session_token: None,
+        };
+        client
+            .call(&list, self.seeded.now() + TIMEOUT)
+            .await
+            .unwrap()
+    }
+
+    /// Ends all trouble, lets late calls arrive, and checks what is left.
+    async fn finish(&mut self, living: Vec<Option<Living>>) -> Result<u64, String> {
+        self.disk.set_full(false);
+        living
+            .iter()
+            .flatten()
+            .for_each(|process| process.net.heal());
+        tokio::time::sleep(LATEST + TIMEOUT).await;
+        let hour = Duration::from_secs(3600);
+        for process in living.into_iter().flatten() {
+            let left = process.pending.drain(self.seeded.now() + hour).await;
+            if left > 0 {
+                return Err(format!("{left} groups are left: {:?}", process.pending));
+            }
+            process.kill();
+        }
+        let last = self.start(0).await.ok_or("no last process")?;
+        let left = last.pending.drain(self.seeded.now() + hour).await;
+        if left > 0 {
+            return Err(format!(
+                "{left} groups are left at last: {:?}",
+                last.pending
+            ));
+        }
+        self.check(&last).await
+    }
+
+    async fn check(&self, last: &Living) -> Result<u64, String> {
+        let client = self.client(self.transport.clone(), self.seeded.clone());
+        let mut values: BTreeMap<(usize, RecordKey), String> = BTreeMap::new();
+        for of in 0..DATASETS {
+            for record in self.list(&client, of).await.records {
+                if let Some(value) = record.value.as_ref().and_then(|value| value.as_str()) {
+                    values.insert((of, record.key.clone()), value.to_owned());
+                }
+            }
+        }
+        let mut kept = Vec::new();
+        for (_, version) in last.kept.list_all().unwrap().versions {
+            let text = last.kept.text(version.id).unwrap().unwrap_or_default();
+            kept.push(String::from_utf8_lossy(&text).into_owned());
+        }
+        let mut pending = 0;
+        for group in last.pending.rows().unwrap() {
+            for noted in &group.note.changes {
+                let whole = noted.change.kind.whole();
+                kept.extend(whole.map(|whole| String::from_utf8_lossy(whole).into_owned()));
+            }
+            pending += usize::from(group.note.hold.is_none());
+        }
+        let told = self.told.lock().unwrap();
+        if let Some(wrong) = &told.wrong {
+            return Err(wrong.clone());
+        }
+        if pending > 0 {
+            return Err(format!("{pending} rows are left"));
+        }
+        let texts: Vec<&str> = values.values().map(String::as_str).collect();
+        told.ledger.check(&texts, &kept)?;
+        let mut digest = DefaultHasher::new();
+        (
+            &told.trace,
+            &values.values().collect::<Vec<_>>(),
+            self.seeded.age(),
+        )
+            .hash(&mut digest);
+        Ok(digest.finish())
+    }
+}
+
+impl Living {
+    /// Nothing of it happens any more.
+    fn kill(self) {
+        self.net.end();
+        self.process.crash();
+        self.surroundings.end();
+    }
+}
+
+impl Told {
+    fn token(&mut self, of: char) -> String {
+        self.written += 1;
+        let token = format!("{of}{};", self.written);
+        self.ledger.begin(&token);
+        token
+    }
+}
+
+/// Something that a user of a process does.
+struct Operation {
+    seeded: Arc<Seeded>,
+    pending: Arc<Pending>,
+    told: Arc<Mutex<Told>>,
+    place: Whereabouts,
+    across: Whereabouts,
+    commit: Commit,
+    unseen: Unseen,
+}
+
+impl Operation {
+    async fn run(self) {
+        let begun = self.seeded.now();
+        let deadline = begun + TIMEOUT;
+        let dataset = self.pending.dataset(&self.place);
+        if dataset.refresh(deadline).await.is_err() {
+            return self.end(begun);
+        }
+        let name = |seeded: &Seeded| NAMES[seeded.below(NAMES.len() as u64) as usize];
+        let key = RecordKey::new(name(&self.seeded)).unwrap();
+        let view = dataset.view(&key);
+        let old = text(&view);
+        match (self.seeded.below(12), old) {
+            (0..4, old) => {
+                let token = self.token('w');
+                let change = self.change(&key, &view, Kind::Whole(bytes(&token)));
+                self.make(&dataset, vec![change], Some(token), old).await;
+            }
+            (4 | 5, old) => {
+                let token = self.token('a');
+                let whole = bytes(&(old.unwrap_or_default() + &token));
+                let kind = Kind::Append {
+                    text: bytes(&token),
+                    whole,
+                };
+                let change = self.change(&key, &view, kind);
+                self.make(&dataset, vec![change], Some(token), None).await;
+            }
+            (6, Some(old)) => {
+                let token = self.token('e');
+                let change = self.change(&key, &view, Kind::Edit(bytes(&token)));
+                self.make(&dataset, vec![change], Some(token), Some(old))
+                    .await;
+            }
+            (7, Some(old)) => {
+                let change = self.change(&key, &view, Kind::Remove);
+                self.make(&dataset, vec![change], None, Some(old)).await;
+            }
+            (8 | 9, Some(moved)) => {
+                let to = RecordKey::new(name(&self.seeded)).unwrap();
+                if to != key {
+                    let over = dataset.view(&to);
+                    self.told.lock().unwrap().ledger.move_away(&moved);
+                    let set = self.change(&to, &over, Kind::Whole(bytes(&moved)));
+                    let removal = self.change(&key, &view, Kind::Remove);
+                    self.make(&dataset, vec![set, removal], None, text(&over))
+                        .await;
+                }
+            }
+            (10 | 11, Some(moved)) => self.move_across(&key, &view, moved).await,
+            _ => {}
+        }
+        self.end(begun);
+    }
+
+    async fn move_across(&self, key: &RecordKey, view: &View, moved: String) {
+        let other = self.pending.dataset(&self.across);
+        if other.refresh(self.pending.deadline()).await.is_err() {
+            return;
+        }
+        let over = other.view(key);
+        self.told.lock().unwrap().ledger.move_away(&moved);
+        let copy = self.change(key, &over, Kind::Whole(bytes(&moved)));
+        if self.make(&other, vec![copy], None, text(&over)).await && self.place != self.across {
+            let removal = self.change(key, view, Kind::Remove);
+            let dataset = self.pending.dataset(&self.place);
+            self.make(&dataset, vec![removal], None, None).await;
+        }
+    }
+
+    fn token(&self, of: char) -> String {
+        self.told.lock().unwrap().token(of)
+    }
+
+    fn change(&self, key: &RecordKey, view: &View, kind: Kind) -> Change {
+        Change {
+            key: key.clone(),
+            base: view.base,
+            kind,
+            unseen: self.unseen,
+            own: Vec::new(),
+            left: None,
+            modified: self.seeded.date().into(),
+        }
+    }
+
+    /// Returns whether it was done, as far as its caller is told.
+    async fn make(
+        &self,
+        dataset: &Arc<PendingDataset>,
+        changes: Vec<Change>,
+        token: Option<String>,
+        taken: Option<String>,
+    ) -> bool {
+        let begun = self.seeded.now();
+        let said = format!("{} {changes:?}", dataset.place().2.as_str());
+        {
+            let mut told = self.told.lock().unwrap();
+            taken.iter().for_each(|text| told.ledger.take(text, false));
+            let age = self.seeded.age().as_millis();
+            told.trace
+                .push(format!("{age}: {token:?} {taken:?} {said}"));
+        }
+        let deadline = self.pending.deadline();
+        let answer = dataset.change(changes, self.commit, false, deadline).await;
+        let mut told = self.told.lock().unwrap();
+        let age = self.seeded.age().as_millis();
+        let result = answer.result.as_ref().map_err(|error| error.kind());
+        told.trace.push(format!("{age}: {token:?} {result:?}"));
+        if self.seeded.now() > begun + TIMEOUT + Duration::from_millis(5) {
+            told.wrong
+                .get_or_insert(format!("it took too long: {said}"));
+        }
+        if answer.result.is_ok() {
+            token.iter().for_each(|token| told.ledger.keep(token));
+        }
+        answer.result.is_ok()
+    }
+
+    fn end(&self, begun: std::time::Instant) {
+        // Two calls of the file system, and a look before each.
+        if self.seeded.now() > begun + 4 * TIMEOUT {
+            let mut told = self.told.lock().unwrap();
+            told.wrong
+                .get_or_insert("an operation took too long".to_owned());
+        }
+    }
+}
+
+fn text(view: &View) -> Option<String> {
+    let value = view.value.as_ref()?;
+    Some(String::from_utf8(value.to_vec()).unwrap())
+}
+
+fn bytes(text: &str) -> Arc<[u8]> {
+    text.as_bytes().into()
+}
+
+/// Runs a world. Returns a digest of what happened in it.
+fn try_seed(seed: u64) -> Result<u64, String> {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut world = World::new(seed);
+            let result = world.run().await;
+            let trace = world.told.lock().unwrap().trace.join("\n");
+            if std::env::var_os("COGNITOFS_TRACE").is_some() {
+                eprintln!("seed {seed}: {result:?}\n{trace}");
+            }
+            result.map_err(|why| format!("seed {seed}: {why}\n{trace}"))
+        })
+    };
+    match std::panic::catch_unwind(run) {
+        Ok(result) => result,
+        Err(_) => Err(format!("seed {seed} panics")),
+    }
+}
+
+#[test]
+fn random_worlds() {
+    let first = super::from_environment("COGNITOFS_SEED", 0);
+    let count = super::from_environment("COGNITOFS_WORLDS", 300);
+    for seed in first..first + count {
+        if let Err(wrong) = try_seed(seed) {
+            panic!("{wrong}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_world() {
+    for seed in 0..20 {
+        assert_eq!(try_seed(seed), try_seed(seed), "seed {seed}");
+    }
+}

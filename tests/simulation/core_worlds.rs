@@ -384,13 +384,7 @@ fn try_seed(seed: u64) -> Result<(), String> {
 
 #[test]
 fn random_worlds_of_the_core() {
-    let first = super::from_environment("COGNITOFS_SEED", 0);
-    let count = super::from_environment("COGNITOFS_CORE_WORLDS", 20_000);
-    for seed in first..first + count {
-        if let Err(wrong) = try_seed(seed) {
-            panic!("{wrong}");
-        }
-    }
+    super::try_seeds("COGNITOFS_CORE_WORLDS", 40_000, try_seed);
 }
 
 /// Every fault that is planted is found soon.

@@ -1,11 +1,12 @@
 //! The network of one process: what a seed has befall each call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cognitofs::api::{Error, Incoming, Outgoing, Surroundings, Transport};
 use cognitofs::cli::in_process::InProcess;
+use cognitofs::store::journals::Process;
 use futures_util::future::BoxFuture;
 
 use super::seeded::Seeded;
@@ -19,26 +20,27 @@ pub struct Net {
     seeded: Arc<Seeded>,
     /// Of a hundred calls so many meet trouble.
     trouble: AtomicUsize,
-    /// Whether the process has ended: nothing comes to it any more.
-    dead: AtomicBool,
+    /// Whose it is: nothing comes to it, and nothing from it, once it has ended.
+    process: Process,
 }
 
 impl Net {
-    pub fn new(inner: Arc<InProcess>, seeded: Arc<Seeded>, trouble: usize) -> Self {
+    pub fn new(
+        inner: Arc<InProcess>,
+        seeded: Arc<Seeded>,
+        process: Process,
+        trouble: usize,
+    ) -> Self {
         Self {
             inner,
             seeded,
             trouble: AtomicUsize::new(trouble),
-            dead: AtomicBool::new(false),
+            process,
         }
     }
 
     pub fn heal(&self) {
         self.trouble.store(0, Ordering::Relaxed);
-    }
-
-    pub fn end(&self) {
-        self.dead.store(true, Ordering::Relaxed);
     }
 
     async fn pause(&self, most: u64) {
@@ -48,7 +50,7 @@ impl Net {
 
     async fn reach(&self, outgoing: Outgoing) -> Result<Incoming, Error> {
         self.pause(60).await;
-        if self.dead.load(Ordering::Relaxed) {
+        if self.process.has_ended() {
             std::future::pending::<()>().await;
         }
         let trouble = self.trouble.load(Ordering::Relaxed) as u64;
@@ -78,7 +80,7 @@ impl Net {
         }
         let answer = self.inner.send(outgoing).await;
         self.pause(60).await;
-        if self.dead.load(Ordering::Relaxed) {
+        if self.process.has_ended() {
             std::future::pending::<()>().await;
         }
         answer

@@ -130,6 +130,11 @@ impl Process {
         state.held.retain(|_, (process, _)| *process != self.number);
     }
 
+    /// Returns whether it has crashed.
+    pub fn has_ended(&self) -> bool {
+        self.world.state().ended.contains(&self.number)
+    }
+
     fn state(&self) -> Result<MutexGuard<'_, State>, JournalError> {
         let state = self.world.state();
         match state.ended.contains(&self.number) {

@@ -215,3 +215,41 @@ fn a_name_is_used_once_and_is_no_path() {
     drop(first);
     assert!(door(disk).open("a", made, Instant::now()).is_err());
 }
+
+#[test]
+fn damage_in_one_group_keeps_back_that_one_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::directory(directory.path()).unwrap();
+    let journal = open(disk.clone(), "a");
+    let long = "Z".repeat(40_000);
+    for (ticket, text) in [(1, "1"), (2, &long), (3, "3")] {
+        journal
+            .note(&somewhere(), &[set(ticket, "k", text)], &[])
+            .unwrap();
+    }
+    journal.close(soon()).unwrap();
+    let path = directory.path().join("journals/a.db");
+    let mut bytes = fs::read(&path).unwrap();
+    for page in bytes
+        .chunks_mut(4096)
+        .filter(|page| page[4..].iter().all(|byte| *byte == b'Z'))
+    {
+        // It names the next page of the text.
+        page[..4].fill(0xff);
+    }
+    fs::write(&path, bytes).unwrap();
+    let journal = open(disk.clone(), "b");
+    for times in 0..2 {
+        let taken = take_wanted(&journal, &|_| true, Instant::now()).unwrap();
+        assert!(taken.troubles[0].to_string().contains("a.db: is damaged"));
+        assert_eq!(taken.loaded.groups.len(), [2, 0][times], "{taken:?}");
+        assert_eq!(told(&journal), [(100, "k=1".into()), (102, "k=3".into())]);
+        // It is told once, so that what has to wait for it does.
+        let damaged = &taken.loaded.unreadable;
+        assert_eq!(damaged.len(), [1, 0][times], "{taken:?}");
+        for damaged in damaged {
+            assert_eq!(damaged.whereabouts, Some(somewhere()));
+            assert!(damaged.has_sets && damaged.place < taken.loaded.groups[1].place);
+        }
+    }
+}

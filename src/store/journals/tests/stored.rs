@@ -90,8 +90,8 @@ fn notes() -> Vec<Note> {
     ]
 }
 
-/// Makes the stored files of this version. Those that are stored already are not made again: a change
-/// of the format needs a version, and files of its own.
+/// Makes the stored files of this version. Those that are stored already are not made again: a
+/// change of the format needs a version, and files of its own.
 #[test]
 #[ignore = "it makes the stored files"]
 fn make_the_stored_files() {
@@ -185,8 +185,8 @@ fn stored_versions_of_this_version_are_read() {
     assert_eq!(kept_in(disk), expected);
 }
 
-/// What lies in the journals of the version before, by what it did: `a` was made and then renamed to
-/// `b`, which takes its place; `c` got a date, `d` was added to, `e` edited and `f` removed.
+/// What lies in the journals of the version before, by what it did: `a` was made and then renamed
+/// to `b`, which takes its place; `c` got a date, `d` was added to, `e` edited and `f` removed.
 fn check_old(name: &str, known: impl Fn(i64) -> Option<i64>) {
     let directory = laid_out(name, "journal.db");
     let disk = Disk::directory(directory.path()).unwrap();

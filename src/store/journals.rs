@@ -1,9 +1,9 @@
 //! What must outlive this process: a journal of its own for every mount, and the versions that all
 //! mounts of a source keep, in the state directory of the source.
 //!
-//! Invariant: what [`MountJournal::note`] and [`MountJournal::settle`] have returned for survives the
-//! process, and a power cut once [`MountJournal::sync`] has returned. Taking over survives both.
-//! A group lies in exactly one journal. Nothing in the program uses this yet.
+//! Invariant: what [`MountJournal::note`] and [`MountJournal::settle`] have returned for survives
+//! the process, and a power cut once [`MountJournal::sync`] has returned. Taking over survives
+//! both. A group lies in exactly one journal. Nothing in the program uses this yet.
 
 mod database;
 mod disk;

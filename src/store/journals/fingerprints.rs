@@ -23,8 +23,8 @@ pub(super) fn encode(sent: &[Sent]) -> Vec<u8> {
     bytes
 }
 
-/// Takes marks as they were written one after another, each sent with the same count. Bytes that are
-/// no marks are kept, and cannot be read.
+/// Takes marks as they were written one after another, each sent with the same count. Bytes that
+/// are no marks are kept, and cannot be read.
 pub(super) fn encode_marks(marks: &[u8], count: i64) -> Vec<u8> {
     let mut bytes = vec![ENCODING];
     for mark in marks.chunks(Mark::LENGTH) {

@@ -3,7 +3,7 @@
 //! Invariant: what is owed is written before anything that comes later, so that a group that was
 //! settled cannot outlive one that was noted after it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -55,13 +55,15 @@ pub(super) struct State {
     reserve: Reserve,
     /// Whether a power cut may take something.
     unsynced: bool,
+    /// The groups of other journals that are damaged and were told of, by journal and ticket there.
+    pub(super) damaged: HashSet<(String, i64)>,
     /// About how many bytes were written to the log since the last checkpoint.
     logged: usize,
 }
 
 impl Journals {
-    /// Makes a journal of a name that is not used yet: letters and digits. Waits until `deadline` for
-    /// the directory. `made` tells its age when it is taken over.
+    /// Makes a journal of a name that is not used yet: letters and digits. Waits until `deadline`
+    /// for the directory. `made` tells its age when it is taken over.
     pub fn open(
         &self,
         name: &str,
@@ -90,6 +92,7 @@ impl Journals {
             owed: VecDeque::new(),
             reserve: Reserve::make(storage.room(name), (self.clock)()),
             unsynced: false,
+            damaged: HashSet::new(),
             logged: 0,
         };
         Ok(MountJournal {
@@ -165,8 +168,8 @@ impl MountJournal {
         Ok(places)
     }
 
-    /// Notes what became of groups, all or nothing. What cannot be noted now is remembered, and noted
-    /// before anything else.
+    /// Notes what became of groups, all or nothing. What cannot be noted now is remembered, and
+    /// noted before anything else.
     ///
     /// # Errors
     /// Why it is not on the disk yet.

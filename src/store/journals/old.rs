@@ -1,5 +1,5 @@
-//! The journal of the version before: one file for a whole state directory, with the kept versions in
-//! it, and a row for each record.
+//! The journal of the version before: one file for a whole state directory, with the kept versions
+//! in it, and a row for each record.
 //!
 //! Invariant: it is read and never changed, but for rows that were taken from it.
 
@@ -98,13 +98,20 @@ impl MountJournal {
     }
 }
 
-/// Returns the version of the file; none if nothing was written to it yet.
+/// Returns the version of the file; none if nothing was written to it yet. One without the tables
+/// that were made last, as no release made it, is not ours.
 fn identify(database: &Database) -> Result<Option<i64>, JournalError> {
     match database.read(header)? {
-        (OLD_APPLICATION_ID, version @ 1..=2, _) => Ok(Some(version)),
+        (OLD_APPLICATION_ID, version @ 1..=2, _) if has_tables(database)? => Ok(Some(version)),
         (0, 0, true) => Ok(None),
         _ => Err(JournalError::Foreign(database.path().to_owned())),
     }
+}
+
+fn has_tables(database: &Database) -> Result<bool, JournalError> {
+    let tables = "SELECT count(*) = 2 FROM sqlite_schema
+         WHERE type = 'table' AND name IN ('parked', 'changes')";
+    database.read(|connection| connection.query_row(tables, [], |row| row.get(0)))
 }
 
 /// Counts the changes in it.
@@ -165,6 +172,7 @@ fn group(rows: &[OldRow]) -> Group {
     Group {
         row,
         changes: changes.map(|(number, row)| row.to_change(number)).collect(),
+        damage: None,
         // Several may have the place of a set that they took along.
         first_set: (first_set, id),
         last: (last, id),

@@ -1,7 +1,7 @@
 //! Groups as rows, and rows as groups.
 //!
-//! Invariant: what this version does not know is never taken for something it knows. Such a group is
-//! [`Unreadable`], and its rows stay as they are.
+//! Invariant: what this version does not know is never taken for something it knows. Such a group
+//! is [`Unreadable`], and its rows stay as they are.
 
 use std::borrow::Cow;
 
@@ -198,7 +198,7 @@ impl<'a> GroupRow<'a> {
         })
     }
 
-    fn unreadable(&self, changes: &[ChangeRow<'_>], reason: String) -> Unreadable {
+    pub(super) fn unreadable(&self, changes: &[ChangeRow<'_>], reason: String) -> Unreadable {
         let whole = changes.len() as i64 == self.size;
         let known = |change: &&ChangeRow<'_>| KINDS.contains(&&*change.kind);
         let unknown = !whole || !changes.iter().all(|change| known(&change));

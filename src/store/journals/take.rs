@@ -1,9 +1,9 @@
 //! Taking over the journals of processes that have ended.
 //!
-//! Invariant: a group is in our journal for good before it leaves its own, and whoever asked is given
-//! it after it has left for good. So at any end of a process a group lies in one journal, or in
-//! several with the same origin, of which the next to take over keeps one, and gives it out when the
-//! journal of its origin is known to have it no longer.
+//! Invariant: a group is in our journal for good before it leaves its own, and whoever asked is
+//! given it after it has left for good. So at any end of a process a group lies in one journal, or
+//! in several with the same origin, of which the next to take over keeps one, and gives it out
+//! when the journal of its origin is known to have it no longer.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::database::{Database, Lasting};
 use super::disk::{Held, Name, Removed};
 use super::error::JournalError;
 use super::format::{Found, JOURNAL};
-use super::loaded::{Taken, Whereabouts};
+use super::loaded::{Taken, Unreadable, Whereabouts};
 use super::mount::{MountJournal, ROW, lowest_place};
 use super::rows::{self, ChangeRow, GroupRow, to_column};
 use crate::sync::pending::Ticket;
@@ -40,6 +40,8 @@ pub(super) struct Group {
     /// Its origin is set.
     pub(super) row: GroupRow<'static>,
     pub(super) changes: Vec<ChangeRow<'static>>,
+    /// Why its changes cannot be read from the disk. Then it stays where it is, and is told of.
+    pub(super) damage: Option<String>,
     /// Its places, to be compared with those of the same journal.
     pub(super) first_set: (i64, i64),
     pub(super) last: (i64, i64),
@@ -60,6 +62,8 @@ struct Adopted {
     all: HashSet<i64>,
     /// Those that were not there.
     new: Vec<i64>,
+    /// Those that stay where they are.
+    damaged: Vec<Unreadable>,
 }
 
 /// What is known of one attempt to take over all journals.
@@ -67,16 +71,18 @@ struct Adopted {
 pub(super) struct Taking {
     /// The groups that are ours now, by their tickets here.
     tickets: HashSet<i64>,
-    /// The journals of which nobody knows what is still in them. The version before is [`OLD_ORIGIN`].
+    /// The journals of which nobody knows what is still in them. The version before is
+    /// [`OLD_ORIGIN`].
     unsure: HashSet<Vec<u8>>,
+    damaged: Vec<Unreadable>,
     pub(super) ending: Vec<String>,
     pub(super) troubles: Vec<JournalError>,
 }
 
 impl MountJournal {
-    /// Takes over what lies in journals that nobody holds, and in the journal of the version before.
-    /// Waits until `deadline` for the directory and for journals whose processes are about to end;
-    /// with one that is over it only looks. Running mounts ask again from time to time.
+    /// Takes over what lies in journals that nobody holds, and in the journal of the version
+    /// before. Waits until `deadline` for the directory and for journals whose processes are about
+    /// to end; with one that is over it only looks. Running mounts ask again from time to time.
     ///
     /// # Errors
     /// Nothing was taken. What goes wrong with one journal is in what is returned.
@@ -96,6 +102,7 @@ impl MountJournal {
                 taking.troubles.push(error);
             }
             let given = self.give_out(&taking, &mut taken);
+            taken.loaded.unreadable.extend(taking.damaged);
             taken.ending = taking.ending;
             taken.troubles = taking.troubles;
             taken.troubles.extend(given.err());
@@ -226,7 +233,13 @@ impl MountJournal {
                 // Damage in one place need not keep back the rest.
                 Err(error @ JournalError::Damaged { .. }) => {
                     stays = true;
-                    taking.doubt(name.as_bytes(), error);
+                    if self.state().damaged.insert((name.clone(), row.ticket)) {
+                        groups.push(Group {
+                            damage: Some(error.to_string()),
+                            ..group(row, Vec::new(), &name)
+                        });
+                    }
+                    taking.troubles.push(error);
                 }
                 Err(error) => return Err(error),
             }
@@ -234,7 +247,8 @@ impl MountJournal {
         if groups.is_empty() && stays {
             return Ok(());
         }
-        let tickets: Vec<i64> = groups.iter().map(|group| group.row.ticket).collect();
+        let whole = groups.iter().filter(|group| group.damage.is_none());
+        let tickets: Vec<i64> = whole.map(|group| group.row.ticket).collect();
         self.move_in(groups, terms, taking, || match stays {
             true => leave(&database, |tx| {
                 tickets
@@ -274,6 +288,7 @@ impl MountJournal {
             }
         }
         taking.tickets.extend(adopted.all);
+        taking.damaged.extend(adopted.damaged);
         Ok(())
     }
 
@@ -310,6 +325,10 @@ impl MountJournal {
                 row.ticket = tickets[&row.ticket];
                 row.first_set = places[&group.first_set];
                 row.place = places[&group.last];
+                if let Some(reason) = group.damage.take() {
+                    adopted.damaged.push(row.unreadable(&[], reason));
+                    continue;
+                }
                 row.insert(tx)?;
                 for change in &mut group.changes {
                     change.rebase(&tickets);
@@ -357,8 +376,8 @@ impl Taken {
 }
 
 impl ChangeRow<'_> {
-    /// Has the base name what it is made of by its ticket here. If that is no longer there, what was
-    /// shown under it is the base.
+    /// Has the base name what it is made of by its ticket here. If that is no longer there, what
+    /// was shown under it is the base.
     fn rebase(&mut self, tickets: &HashMap<i64, i64>) {
         self.base_ticket = self
             .base_ticket
@@ -380,6 +399,7 @@ fn group(row: GroupRow<'static>, changes: Vec<ChangeRow<'static>>, journal: &str
             ..row
         },
         changes,
+        damage: None,
     }
 }
 

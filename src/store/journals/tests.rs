@@ -1,10 +1,13 @@
 //! Tests of the journals, and what they have in common.
 
 mod crash;
+mod files;
 mod notes;
 mod old;
 mod parked;
+mod processes;
 pub(super) mod recorded;
+mod stored;
 mod take;
 mod vfs;
 

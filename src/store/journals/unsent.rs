@@ -8,8 +8,8 @@ use super::loaded::Unsent;
 use super::old;
 
 impl Journals {
-    /// Counts the changes that lie in all journals, of mounts that run and of those that have ended.
-    /// Nothing is locked and nothing written.
+    /// Counts the changes that lie in all journals, of mounts that run and of those that have
+    /// ended. Nothing is locked and nothing written.
     pub fn unsent(&self) -> Result<Unsent, JournalError> {
         let mut unsent = Unsent::default();
         for name in self.disk.storage().names()? {

@@ -208,8 +208,8 @@ fn look_at(path: &Path) -> Result<Option<Database>, JournalError> {
         // All is in the file itself.
         (false, _) => "immutable=1",
         (true, true) => "readonly_shm=1",
-        // A power cut left a log without its index, which SQLite makes anew from the log. Without it
-        // the log cannot be read at all.
+        // A power cut left a log without its index, which SQLite makes anew from the log. Without
+        // it the log cannot be read at all.
         (true, false) => "readonly_shm=0",
     };
     let encoded: String = path

@@ -44,8 +44,8 @@ pub(in crate::store) fn private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Locks a file, made if it was not there, unless somebody else has it. The lock lasts as long as the
-/// file is open, at most as long as the process.
+/// Locks a file, made if it was not there, unless somebody else has it. The lock lasts as long as
+/// the file is open, at most as long as the process.
 pub(in crate::store) fn try_lock(path: &Path) -> io::Result<Option<File>> {
     let file = private(path)?;
     match file.try_lock() {

@@ -1,5 +1,5 @@
-//! A state directory in memory, for simulations: many small ones, used and left by processes that are
-//! simulated too, which may end at any change of a file.
+//! A state directory in memory, for simulations: many small ones, used and left by processes that
+//! are simulated too, which may end at any change of a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

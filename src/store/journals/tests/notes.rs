@@ -282,12 +282,8 @@ fn a_change_without_its_group_is_told() {
 #[test]
 #[ignore = "it measures"]
 fn the_cost_of_calls_in_memory() {
-    let memory = MemoryDisk::new();
-    let disk = memory.process().disk();
     let began = Instant::now();
-    let journals: Vec<_> = (0..200)
-        .map(|at| open(disk.clone(), &format!("j{at}")))
-        .collect();
+    let journals: Vec<_> = (0..200).map(|_| in_memory()).collect();
     println!("open   {:?}", began.elapsed() / 200);
     let began = Instant::now();
     for ticket in 0..2000 {

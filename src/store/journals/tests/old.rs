@@ -17,8 +17,8 @@ fn ids() -> (String, String) {
     (pool.to_string(), identity.to_string())
 }
 
-/// Makes a journal of the version before, with rows `(id, place, tie, key, kind, appended_from, text,
-/// base, existed, modified, sent, sync_count)`.
+/// Makes a journal of the version before, with rows `(id, place, tie, key, kind, appended_from,
+/// text, base, existed, modified, sent, sync_count)`.
 pub(super) fn make_old(directory: &std::path::Path, rows: &[&str]) {
     let old = Connection::open(directory.join("journal.db")).unwrap();
     old.execute_batch(OLD_TABLES).unwrap();

@@ -1,4 +1,5 @@
-//! What was done to the files of a directory, in order, and what a crash at any moment leaves of it.
+//! What was done to the files of a directory, in order, and what a crash at any moment leaves of
+//! it.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -247,9 +247,10 @@ unsafe extern "C" fn delete(
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the wrapped layer is static. This one is a copy of it, leaked, so that what is not
-        // replaced here (paths, randomness, time) is the wrapped layer's own, which uses no more of
-        // the copy than the fields that are alike; what opens and deletes files is replaced.
+        // SAFETY: the wrapped layer is static. This one is a copy of it, leaked, so that what is
+        // not replaced here (paths, randomness, time) is the wrapped layer's own, which uses no
+        // more of the copy than the fields that are alike; what opens and deletes files is
+        // replaced.
         unsafe {
             let below = sqlite3_vfs_find(ptr::null());
             assert!(!below.is_null());

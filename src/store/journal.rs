@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::journals::{
-    OLD_APPLICATION_ID, Reserve, RoomInFile, RoomInMemory, files, header, versions,
-};
+use super::journals::{OLD_APPLICATION_ID, Reserve, RoomInFile, files, header, versions};
 use crate::api::Surroundings;
 
 pub(super) use super::journals::versions::{NewParked, Of as Place};
@@ -101,7 +99,7 @@ impl Journal {
     pub fn in_memory() -> Result<Arc<Self>, JournalError> {
         let connection = Connection::open_in_memory()?;
         Self::prepare(&connection, Path::new(":memory:"))?;
-        let reserve = Reserve::make(Box::new(RoomInMemory), Instant::now());
+        let reserve = Reserve::in_memory();
         Ok(Self::over(connection, reserve, None))
     }
 

@@ -35,7 +35,7 @@ pub use loaded::{Loaded, LoadedGroup, Taken, Unreadable, Unsent, Whereabouts};
 pub use mount::MountJournal;
 pub(super) use old::OLD_APPLICATION_ID;
 pub use parked::ParkedFile;
-pub(super) use reserve::{Reserve, RoomInFile, RoomInMemory};
+pub(super) use reserve::{Reserve, RoomInFile};
 pub use take::Terms;
 pub use versions::{NewParked, Parked, ParkedList, Side, UnreadableVersion};
 

@@ -30,8 +30,8 @@ pub(in crate::store) trait Room: fmt::Debug + Send {
 pub(in crate::store) struct Reserve {
     room: Box<dyn Room>,
     is_made: bool,
-    /// When it was tried last.
-    tried: Instant,
+    /// When it was tried last, if it ever was in vain.
+    tried: Option<Instant>,
 }
 
 impl Reserve {
@@ -41,7 +41,16 @@ impl Reserve {
         Self {
             room,
             is_made,
-            tried: now,
+            tried: Some(now),
+        }
+    }
+
+    /// Returns what memory needs, which is never spent.
+    pub(in crate::store) fn in_memory() -> Self {
+        Self {
+            room: Box::new(RoomInMemory),
+            is_made: true,
+            tried: None,
         }
     }
 
@@ -52,8 +61,9 @@ impl Reserve {
 
     /// Makes it again if it was spent. Returns whether it is there.
     pub(in crate::store) fn renew(&mut self, now: Instant) -> bool {
-        if !self.is_made && now.saturating_duration_since(self.tried) >= AGAIN {
-            self.tried = now;
+        let is_late = |tried| now.saturating_duration_since(tried) >= AGAIN;
+        if !self.is_made && self.tried.is_none_or(is_late) {
+            self.tried = Some(now);
             self.is_made = self.room.fill().is_ok();
         }
         self.is_made

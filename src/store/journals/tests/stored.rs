@@ -31,6 +31,7 @@ fn sent(count: i64) -> Sent {
     Sent {
         mark: Mark::new(Some(b"sent"), Timestamp::from_millis(1_700_000_000_001)),
         count,
+        appended: (count == 5).then_some(4),
     }
 }
 

@@ -6,6 +6,7 @@
 pub(in crate::store) mod files;
 
 mod directory;
+mod image;
 mod memory;
 
 use std::collections::BTreeSet;
@@ -71,8 +72,13 @@ pub(super) trait Storage: fmt::Debug + Send + Sync {
     /// Opens a file, made empty if it was not there.
     fn make(&self, name: Name<'_>) -> Result<Database, JournalError>;
 
-    /// Opens a file, if it is there, to look at it: nothing is locked and nothing written.
+    /// Opens what a file holds at this moment, if it is there: nothing is locked and nothing
+    /// written.
     fn look(&self, name: Name<'_>) -> Result<Option<Database>, JournalError>;
+
+    /// Says whether a file was being changed without a log, as it is while it is made, so that what
+    /// it holds is told by [`open`](Self::open) only.
+    fn is_half_made(&self, name: Name<'_>) -> bool;
 
     /// Removes a journal with all that belongs to it, for good: the file itself first, because
     /// without its log it would be an older one. Returns whether the file is gone.

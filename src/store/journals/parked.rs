@@ -32,15 +32,30 @@ impl Journals {
         ParkedFile::make(&self.disk, &directory)
     }
 
-    /// Opens the file, if there is one, to read what it holds now. Nothing is written.
+    /// Opens the file, if there is one, to read it. It is not written; on a disk that cannot be, it
+    /// is what the file holds now.
     pub fn look_at_parked(&self) -> Result<Option<ParkedFile>, JournalError> {
-        let Some(database) = self.disk.storage().look(Name::Parked)? else {
-            return Ok(None);
+        let storage = self.disk.storage();
+        // As long as this process may have it open to write it, SQLite needs its locks.
+        let opened = storage.open(Name::Parked);
+        let opened = opened.and_then(|opened| match opened {
+            Some(database) => database
+                .identify(PARKED)
+                .map(|found| Some((database, found))),
+            None => Ok(None),
+        });
+        let found = match opened {
+            Err(JournalError::File { .. } | JournalError::Database(_)) => {
+                let Some(database) = storage.look(Name::Parked)? else {
+                    return Ok(None);
+                };
+                let found = database.identify(PARKED)?;
+                Some((database, found))
+            }
+            opened => opened?,
         };
-        Ok(match database.identify(PARKED)? {
-            Found::Ours => Some(ParkedFile { database }),
-            Found::Empty => None,
-        })
+        let ours = found.filter(|(_, found)| *found == Found::Ours);
+        Ok(ours.map(|(database, _)| ParkedFile { database }))
     }
 }
 

@@ -181,10 +181,13 @@ impl MountJournal {
     fn find_orphan(&self, name: &str, held: Held) -> Result<Option<Orphan>, JournalError> {
         let storage = self.disk.storage();
         // A file that is not ours is not opened to be written.
-        let looked = storage.look(Name::Journal(name))?;
-        let found = looked.map(|looked| looked.identify(JOURNAL)).transpose()?;
-        if found == Some(Found::Ours)
-            && let Some(database) = storage.open(Name::Journal(name))?
+        if !storage.is_half_made(Name::Journal(name))
+            && let Some(looked) = storage.look(Name::Journal(name))?
+        {
+            looked.identify(JOURNAL)?;
+        }
+        if let Some(database) = storage.open(Name::Journal(name))?
+            && database.identify(JOURNAL)? == Found::Ours
         {
             let made = "SELECT min(made) FROM about";
             let made: Option<i64> =

@@ -7,20 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::database::Database;
 use super::super::error::JournalError;
-use super::super::format::header;
 use super::super::reserve::{Room, RoomInFile};
 use super::files::{self, SIDES, beside, remove, sync_directory};
+use super::image;
 use super::{Held, Name, Removed, Storage, is_name};
 
 /// How long SQLite waits for another process, which has a file for one transaction only.
 const BUSY: Duration = Duration::from_secs(5);
-/// How often a file is looked at again that changed meanwhile.
-const LOOKS: usize = 5;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -139,14 +136,12 @@ impl Storage for Directory {
 
     fn look(&self, name: Name<'_>) -> Result<Option<Database>, JournalError> {
         let path = self.path(name);
-        let mut looked = look_at(&path);
-        for _ in 1..LOOKS {
-            if looked.is_ok() {
-                break;
-            }
-            looked = look_at(&path);
-        }
-        looked
+        let looked = image::look_at(&path)?;
+        Ok(looked.map(|connection| Database::new(path, Arc::new(Mutex::new(connection)), None)))
+    }
+
+    fn is_half_made(&self, name: Name<'_>) -> bool {
+        beside(&self.path(name), "-journal").exists()
     }
 
     fn remove(&self, name: Name<'_>) -> Removed {
@@ -189,45 +184,4 @@ fn connect(path: PathBuf) -> Result<Database, JournalError> {
         .and_then(|connection| connection.busy_timeout(BUSY).map(|()| connection));
     let connection = opened.map_err(|error| JournalError::of(&path, error))?;
     Ok(Database::new(path, Arc::new(Mutex::new(connection)), None))
-}
-
-/// Opens a file to look at it. Between the questions asked here its process may do anything, so
-/// whoever looks again may see more.
-fn look_at(path: &Path) -> Result<Option<Database>, JournalError> {
-    let length = |path: &Path| match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(JournalError::file(path, error)),
-    };
-    if length(path)?.is_none() {
-        return Ok(None);
-    }
-    let has_log = length(&beside(path, "-wal"))?.unwrap_or(0) > 0;
-    let has_index = length(&beside(path, "-shm"))?.is_some();
-    let how = match (has_log, has_index) {
-        // All is in the file itself.
-        (false, _) => "immutable=1",
-        (true, true) => "readonly_shm=1",
-        // A power cut left a log without its index, which SQLite makes anew from the log. Without
-        // it the log cannot be read at all.
-        (true, false) => "readonly_shm=0",
-    };
-    let encoded: String = path
-        .as_os_str()
-        .as_encoded_bytes()
-        .split(|byte| *byte == b'/')
-        .map(|part| percent_encode(part, NON_ALPHANUMERIC).to_string())
-        .collect::<Vec<_>>()
-        .join("/");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let opened = Connection::open_with_flags(format!("file:{encoded}?{how}"), flags)
-        .and_then(|connection| connection.busy_timeout(BUSY).map(|()| connection));
-    let connection = opened.map_err(|error| JournalError::of(path, error))?;
-    let database = Database::new(path.to_owned(), Arc::new(Mutex::new(connection)), None);
-    // What cannot be read is told now, as long as it can be looked at anew.
-    database.read(header)?;
-    Ok(Some(database))
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a file has mode 0600 before its first byte, and no link is followed to one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -100,15 +100,22 @@ fn tighten(path: &Path) -> io::Result<bool> {
 }
 
 fn tighten_open(file: &File, set: impl FnOnce(Permissions) -> io::Result<()>) -> io::Result<()> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        let told = "it is no regular file";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
-    }
+    let metadata = expect_regular(file)?;
     if metadata.permissions().mode() & 0o177 != 0 {
         set(Permissions::from_mode(0o600))?;
     }
     Ok(())
+}
+
+pub(super) fn expect_regular(file: &File) -> io::Result<Metadata> {
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok(metadata),
+        false => {
+            let told = "it is no regular file";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, told))
+        }
+    }
 }
 
 /// Makes a directory unless it is there.

@@ -288,6 +288,10 @@ impl Storage for Process {
         self.open(name)
     }
 
+    fn is_half_made(&self, _: Name<'_>) -> bool {
+        false
+    }
+
     fn remove(&self, name: Name<'_>) -> Removed {
         let path = path(name);
         // A removal needs no room, so it is not refused for want of it.

@@ -140,12 +140,22 @@ impl Scenario {
 /// Reads a directory as the next mount does.
 fn read(directory: &Path) -> Result<Content, String> {
     let disk = Disk::directory(directory).map_err(|error| error.to_string())?;
+    let old = directory.join("journal.db").exists();
+    let alone = !old && disk.storage().names().is_ok_and(|names| names.len() == 1);
+    let unsent = door(disk.clone()).unsent();
+    let unsent = unsent.map_err(|error| error.to_string())?;
     let journal = door(disk.clone()).open("next", Timestamp::from_millis(9), soon());
     let journal = journal.map_err(|error| error.to_string())?;
     let taken = take_wanted(&journal, &|_| true, Instant::now());
     let taken = taken.map_err(|error| error.to_string())?;
     if !taken.troubles.is_empty() || !taken.loaded.unreadable.is_empty() {
         return Err(format!("{taken:?}"));
+    }
+    let changes = taken.loaded.groups.iter();
+    let changes: u64 = changes.map(|group| group.note.changes.len() as u64).sum();
+    // What is counted without SQLite is what SQLite reads.
+    if alone && (unsent.changes != changes || changes > 0 && !unsent.troubles.is_empty()) {
+        return Err(format!("{unsent:?} of {changes}"));
     }
     let groups = tell(&taken.loaded.groups).into_iter().map(|(_, text)| text);
     let parked = door(disk)

@@ -81,10 +81,16 @@ fn all_mounts_share_what_is_kept_and_it_is_kept_once() {
         door().parked(soon()).unwrap(),
     );
     check(&one, &other);
-    let before = super::take::listing(directory.path());
+    let written = || {
+        let mut files = super::take::listing(directory.path());
+        // SQLite has its locks there.
+        files.retain(|path, _| path.extension() != Some("db-shm".as_ref()));
+        files
+    };
+    let before = written();
     let looked = door().look_at_parked().unwrap().unwrap();
     assert_eq!(looked.count().unwrap(), 1);
-    assert_eq!(before, super::take::listing(directory.path()));
+    assert_eq!(before, written());
 
     let memory = MemoryDisk::new();
     let parked = || super::door(memory.process().disk()).parked(soon()).unwrap();

@@ -50,7 +50,7 @@ fn a_process_that_takes_over() {
 fn start(directory: &Path, name: &str) -> Child {
     let test = "store::journals::tests::processes::a_process_that_takes_over";
     Command::new(env::current_exe().unwrap())
-        .args(["--exact", test])
+        .args(["--exact", test, "--nocapture"])
         .env(DIRECTORY, directory)
         .env(NAME, name)
         .stdout(Stdio::null())

@@ -251,6 +251,43 @@ fn what_lies_unsent_is_counted_while_it_is_used_and_after() {
     }
 }
 
+#[test]
+fn what_lies_unsent_is_counted_right_while_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::directory(directory.path()).unwrap();
+    let journal = opened(&disk, "a", 1);
+    let group = |ticket: u64| {
+        let mut note = set(ticket, "a", &"x".repeat(ticket as usize * 977 % 20_000));
+        note.changes.extend(set(ticket, "b", "y").changes);
+        note.changes.extend(set(ticket, "c", "z").changes);
+        note
+    };
+    journal.note(&somewhere(), &[group(0)], &[]).unwrap();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for ticket in 1..400 {
+                let replaced = [Ticket(ticket - 1)];
+                journal
+                    .note(&somewhere(), &[group(ticket)], &replaced)
+                    .unwrap();
+                if ticket % 7 == 0 {
+                    journal.checkpoint().unwrap();
+                }
+            }
+        });
+        while !writing.is_finished() {
+            let unsent = door(disk.clone()).unsent().unwrap();
+            for trouble in &unsent.troubles {
+                assert!(matches!(trouble, JournalError::Busy(_)), "{unsent:?}");
+            }
+            assert!(
+                unsent.changes == 3 || !unsent.troubles.is_empty(),
+                "{unsent:?}"
+            );
+        }
+    });
+}
+
 /// Returns all files below a directory with what they hold.
 pub(super) fn listing(directory: &std::path::Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();

@@ -226,8 +226,9 @@ impl DatasetState {
         rebased
     }
 
-    /// What stands on a refused group of several keys cannot be made without it. What is not noted,
-    /// and stands on what is its writer's again, is his too: he makes one of the two.
+    /// What stands on a refused group of several keys cannot be made without it, nor can what stands
+    /// on that: an append would go behind another file's text. What is not noted, and stands on what
+    /// is its writer's again, is his too: he makes one of the two.
     fn settle_dependents(
         &mut self,
         group: &Group,
@@ -237,7 +238,7 @@ impl DatasetState {
     ) {
         for dependent in dependents {
             match &outcome {
-                Outcome::Refused(..) if group.changes.len() > 1 => {
+                Outcome::Refused(why, _) if group.changes.len() > 1 || *why == Refusal::Based => {
                     self.refuse_for(dependent, Refusal::Based, barrier);
                 }
                 Outcome::GivenBack(why, _) if self.is_unnoted(dependent) => {

@@ -9,4 +9,5 @@ mod fingerprints;
 mod journal;
 mod litter;
 mod order;
+mod service;
 mod waiting;

@@ -53,6 +53,45 @@ impl DatasetState {
         }
     }
 
+    /// What was composed to nothing is made.
+    pub(super) fn settle_empty(&mut self, barrier: &mut Barrier) {
+        let is_empty = |group: &&Group| group.changes.is_empty() && group.noted == Noted::No;
+        let empty: Vec<Ticket> = self
+            .groups
+            .iter()
+            .filter(is_empty)
+            .map(|group| group.ticket)
+            .collect();
+        for ticket in empty {
+            self.settle(ticket, Outcome::Made(Vec::new()), barrier);
+        }
+    }
+
+    /// Drops litter, as its dataset goes.
+    pub(super) fn drop_litter(&mut self, barrier: &mut Barrier) {
+        let litter: Vec<Ticket> = self
+            .groups
+            .iter()
+            .filter(|group| group.is_litter())
+            .map(|group| group.ticket)
+            .collect();
+        for ticket in litter {
+            self.refuse_for(ticket, Refusal::Deleted, barrier);
+        }
+    }
+
+    /// Gives back those that turn out not to be noted, and whose last waiter left while that was not
+    /// known: they would be in the way of their keys for ever.
+    pub(super) fn give_back_unwanted(&mut self, tickets: &[Ticket], barrier: &mut Barrier) {
+        let is_unwanted = |group: &&Group| {
+            tickets.contains(&group.ticket) && group.noted == Noted::No && !group.awaited
+        };
+        let unwanted = self.groups.iter().filter(is_unwanted);
+        for ticket in unwanted.map(|group| group.ticket).collect::<Vec<_>>() {
+            self.give_back(ticket, Refusal::Lost, barrier);
+        }
+    }
+
     pub(super) fn settle(&mut self, ticket: Ticket, outcome: Outcome, barrier: &mut Barrier) {
         let Some(at) = self.position(ticket) else {
             return;
@@ -187,8 +226,9 @@ impl DatasetState {
         rebased
     }
 
-    /// What stands on a refused group of several keys cannot be made without it. What is not noted,
-    /// and stands on what is its writer's again, is his too: he makes one of the two.
+    /// What stands on a refused group of several keys cannot be made without it, nor can what stands
+    /// on that: an append would go behind another file's text. What is not noted, and stands on what
+    /// is its writer's again, is his too: he makes one of the two.
     fn settle_dependents(
         &mut self,
         group: &Group,
@@ -198,7 +238,7 @@ impl DatasetState {
     ) {
         for dependent in dependents {
             match &outcome {
-                Outcome::Refused(..) if group.changes.len() > 1 => {
+                Outcome::Refused(why, _) if group.changes.len() > 1 || *why == Refusal::Based => {
                     self.refuse_for(dependent, Refusal::Based, barrier);
                 }
                 Outcome::GivenBack(why, _) if self.is_unnoted(dependent) => {

@@ -8,7 +8,6 @@ use crate::sync::change::{Left as Known, Shown};
 use crate::sync::pending::barrier::{Barrier, Standing};
 use crate::sync::pending::change::{Change, Digest, Kind, Ticket};
 use crate::sync::pending::compose::Composition;
-use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Held, Noted, Places, Shape, carried};
 use crate::sync::pending::note::{Hold, Note, NotedChange, Place};
@@ -469,10 +468,11 @@ impl DatasetState {
         if takes_over {
             self.take_out_replaced(ticket, &staged, barrier);
         }
-        for ticket in staged {
-            self.enter(ticket, barrier);
+        for ticket in &staged {
+            self.enter(*ticket, barrier);
         }
         self.settle_empty(barrier);
+        self.give_back_unwanted(&staged, barrier);
     }
 
     /// Takes out what a group took the place of. Returns what it was.
@@ -551,33 +551,6 @@ impl DatasetState {
         }
         self.groups.retain(|group| !is_of(group));
         self.revive_replaced(ticket);
-    }
-
-    /// What was composed to nothing is made.
-    fn settle_empty(&mut self, barrier: &mut Barrier) {
-        let is_empty = |group: &&Group| group.changes.is_empty() && group.noted == Noted::No;
-        let empty: Vec<Ticket> = self
-            .groups
-            .iter()
-            .filter(is_empty)
-            .map(|group| group.ticket)
-            .collect();
-        for ticket in empty {
-            self.settle(ticket, super::Outcome::Made(Vec::new()), barrier);
-        }
-    }
-
-    /// Drops litter, as its dataset goes.
-    pub(super) fn drop_litter(&mut self, barrier: &mut Barrier) {
-        let litter: Vec<Ticket> = self
-            .groups
-            .iter()
-            .filter(|group| group.is_litter())
-            .map(|group| group.ticket)
-            .collect();
-        for ticket in litter {
-            self.refuse_for(ticket, Refusal::Deleted, barrier);
-        }
     }
 }
 

@@ -214,7 +214,11 @@ impl Pending {
         let mut left = 0;
         for dataset in self.all() {
             let ended = tokio::time::timeout_at(deadline.into(), dataset.settled()).await;
-            left += if ended.is_err() { dataset.count() } else { 0 };
+            left += if ended.is_err() {
+                dataset.count().max(1)
+            } else {
+                0
+            };
         }
         while !lock(&self.owed).is_empty() && self.now() < deadline {
             self.surroundings().sleep(FIRST_PAUSE).await;

@@ -7,6 +7,7 @@ mod core_worlds;
 mod histories;
 mod ledger;
 mod net;
+mod overlaps;
 mod process;
 mod random;
 mod service;

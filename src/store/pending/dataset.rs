@@ -13,7 +13,7 @@ use super::super::cache::lock;
 use super::super::error::{Error, ErrorKind};
 use super::super::journals::{MountJournal, NewParked, Side, Whereabouts};
 use super::Pending;
-use super::waiting::{Inner, Waiter};
+use super::waiting::{Decided, Inner, Staging, Waiter};
 use crate::api;
 use crate::sync::pending::recovery::Recovered;
 use crate::sync::pending::{
@@ -113,11 +113,11 @@ impl PendingDataset {
         self.go_on();
     }
 
-    /// Waits until nothing is pending, litter excepted.
+    /// Waits until nothing is pending, litter excepted, and what happened was told.
     pub async fn settled(&self) {
         loop {
             let ended = self.ended.notified();
-            if self.lock().state.is_settled() {
+            if self.lock().is_quiet() {
                 return;
             }
             ended.await;
@@ -131,6 +131,7 @@ impl PendingDataset {
     }
 
     fn start(self: &Arc<Self>, inner: &mut Inner) {
+        inner.poked = true;
         if inner.running {
             self.wake.notify_one();
             return;
@@ -184,7 +185,7 @@ impl PendingDataset {
             .await
         {
             Err(error) => Err(error),
-            Ok(staged) => self.see_through(ticket, staged, deadline).await,
+            Ok((staged, decided)) => self.see_through(ticket, staged, decided, deadline).await,
         };
         Answer { ticket, result }
     }
@@ -193,30 +194,41 @@ impl PendingDataset {
         self: &Arc<Self>,
         ticket: Ticket,
         staged: Staged,
+        decided: Option<Decided>,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let waits = staged.waits;
         self.pending.end_wanted_holds();
-        if !staged.notes.is_empty() || !staged.replaced.is_empty() {
-            self.note(ticket, staged, deadline).await?;
+        if (!staged.notes.is_empty() || !staged.replaced.is_empty())
+            && let Err(error) = self.note(ticket, staged, deadline).await
+        {
+            if let Some(decided) = decided {
+                drop(decided);
+                self.leave(&mut self.lock(), ticket);
+            }
+            return Err(error);
         }
-        match waits {
-            true => self.outcome(ticket, deadline).await,
-            false => {
+        match decided {
+            Some(decided) => {
+                self.hurry(&mut self.lock());
+                self.wait_for(ticket, decided, deadline).await
+            }
+            None => {
                 self.go_on();
                 Ok(())
             }
         }
     }
 
-    /// Puts changes in line; waits while others of the same keys are being noted.
+    /// Puts changes in line; waits while others of the same keys are being noted. Whoever waits for
+    /// the outcome does so from the same moment: it may be there in the next.
     async fn stage(
         self: &Arc<Self>,
         ticket: Ticket,
         changes: Vec<Change>,
         (commit, private): (Commit, bool),
         deadline: Instant,
-    ) -> Result<Staged, Error> {
+    ) -> Result<(Staged, Option<Decided>), Error> {
+        let mut staging = None;
         loop {
             let ended = self.ended.notified();
             let surroundings = self.pending.surroundings();
@@ -231,9 +243,17 @@ impl PendingDataset {
                 let mut inner = self.lock();
                 let mut barrier = lock(&self.pending.barrier);
                 let changes = changes.clone();
-                inner
+                let staged = inner
                     .state
-                    .stage(ticket, changes, how, &mut barrier, &mut fresh)
+                    .stage(ticket, changes, how, &mut barrier, &mut fresh);
+                drop(barrier);
+                if staged.is_none() && staging.is_none() {
+                    staging = Some(Staging::begin(self, &mut inner));
+                }
+                staged.map(|staged| {
+                    let waits = staged.waits;
+                    (staged, waits.then(|| inner.register(ticket, deadline)))
+                })
             };
             if let Some(staged) = staged {
                 return Ok(staged);
@@ -282,6 +302,8 @@ impl PendingDataset {
             }
             inner.state.take_renoted()
         };
+        let freed = lock(&self.pending.barrier).take_freed();
+        self.pending.wake(freed);
         let settled = Settled {
             rebased,
             ..Settled::default()
@@ -297,20 +319,32 @@ impl PendingDataset {
     /// # Errors
     /// Why it is not made; at `deadline`, what the service was heard to say.
     pub async fn outcome(self: &Arc<Self>, ticket: Ticket, deadline: Instant) -> Result<(), Error> {
-        let mut decided = {
+        let decided = {
             let mut inner = self.lock();
-            if !inner.state.wait_for(ticket) {
+            if !inner.state.wait_for(ticket) && !inner.is_untold(ticket) {
                 return Ok(());
             }
-            let (sender, receiver) = oneshot::channel();
-            let waiter = Waiter { sender, deadline };
-            inner.waiters.entry(ticket).or_default().push(waiter);
-            if inner.failures > 0 {
-                inner.state.hold_off(self.pending.now());
-            }
-            self.start(&mut inner);
-            receiver
+            let decided = inner.register(ticket, deadline);
+            self.hurry(&mut inner);
+            decided
         };
+        self.wait_for(ticket, decided, deadline).await
+    }
+
+    /// Somebody waits: what was tried in vain is tried again now.
+    fn hurry(self: &Arc<Self>, inner: &mut Inner) {
+        if inner.failures > 0 {
+            inner.state.hold_off(self.pending.now());
+        }
+        self.start(inner);
+    }
+
+    async fn wait_for(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        mut decided: Decided,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         if let Ok(result) = tokio::time::timeout_at(deadline.into(), &mut decided).await {
             return result.unwrap_or_else(|_| Err(ErrorKind::Failed.into()));
         }
@@ -319,6 +353,14 @@ impl PendingDataset {
             return result;
         }
         drop(decided);
+        self.leave(&mut inner, ticket);
+        let error = inner.timed_out();
+        self.start(&mut inner);
+        Err(error)
+    }
+
+    /// Somebody who waited for a group has left.
+    fn leave(&self, inner: &mut Inner, ticket: Ticket) {
         let waiters = inner.waiters.entry(ticket).or_default();
         waiters.retain(|waiter| !waiter.sender.is_closed());
         if waiters.is_empty() {
@@ -326,9 +368,6 @@ impl PendingDataset {
             let mut barrier = lock(&self.pending.barrier);
             inner.state.leave(ticket, &mut barrier);
         }
-        let error = inner.timed_out();
-        self.start(&mut inner);
-        Err(error)
     }
 
     /// Deletes the dataset, after one more look whether it is empty.
@@ -395,13 +434,14 @@ impl PendingDataset {
         let mut inner = self.lock();
         let events = inner.state.take_events();
         inner.events.extend(events);
-        inner.running = !inner.events.is_empty();
+        inner.running = inner.poked || !inner.events.is_empty();
         !inner.running
     }
 
     fn next_step(&self) -> Step {
         let now = self.pending.now();
         let mut inner = self.lock();
+        inner.poked = false;
         let mut barrier = lock(&self.pending.barrier);
         let step = inner.state.next_step(now, &mut barrier);
         if let Step::List { .. } = step {
@@ -633,6 +673,7 @@ impl Drop for Running {
             let mut inner = self.0.lock();
             inner.running = false;
             inner.listing = false;
+            inner.telling = false;
             let mut barrier = lock(&self.0.pending.barrier);
             inner.state.handle_lost(&mut barrier);
             drop(barrier);

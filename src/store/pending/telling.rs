@@ -34,7 +34,10 @@ impl PendingDataset {
                 inner.events.extend(events);
                 match inner.events.is_empty() {
                     true => return,
-                    false => inner.events.remove(0),
+                    false => {
+                        inner.telling = true;
+                        inner.events.remove(0)
+                    }
                 }
             };
             self.tell_of(event).await;
@@ -44,16 +47,20 @@ impl PendingDataset {
     async fn tell_of(self: &Arc<Self>, event: Event) {
         let was_noted = event.settled.removed.contains(&event.ticket);
         let mut versions = Vec::new();
+        let mut settled = event.settled.clone();
         if let Outcome::Refused(why, changes) = &event.outcome
             && was_noted
         {
             versions = refused(changes, why);
-            self.keep_removals_back(&event).await;
+            for kept_back in self.keep_removals_back(&event) {
+                settled.removed.extend(kept_back.removed);
+                settled.rebased.extend(kept_back.rebased);
+            }
         }
         let owed = Owed {
             place: self.place().clone(),
             versions,
-            settled: event.settled.clone(),
+            settled,
         };
         self.pending().note_outcome(owed).await;
         let is_decided = !matches!(event.outcome, Outcome::Waits(_));
@@ -72,13 +79,14 @@ impl PendingDataset {
                 inner.answer(*ticket, &result);
             }
             if is_decided {
-                inner.state.forget(event.ticket);
+                inner.forget(event.ticket);
             }
         }
         if is_decided {
             let waiting = lock(&self.pending().barrier).decide(event.ticket);
             self.pending().wake(waiting);
         }
+        self.lock().telling = false;
         self.ended.notify_waiters();
     }
 
@@ -96,23 +104,29 @@ impl PendingDataset {
         self.pending().keep(self.place().clone(), versions).await
     }
 
-    /// The removals of a value that was refused elsewhere are not made.
-    async fn keep_removals_back(self: &Arc<Self>, event: &Event) {
+    /// The removals of a value that was refused elsewhere are not made. Returns what the journal is to
+    /// note of them when it notes the refusal; their own datasets tell of them, in their order.
+    fn keep_removals_back(self: &Arc<Self>, event: &Event) -> Vec<Settled> {
         let kept_back = lock(&self.pending().barrier).kept_back(event.ticket);
+        let mut settled = Vec::new();
         for (id, ticket) in kept_back {
             let Some(dataset) = self.pending().by_id(id) else {
                 continue;
             };
-            let events = {
+            {
                 let mut inner = dataset.lock();
+                let earlier = inner.state.take_events();
+                inner.events.extend(earlier);
                 let mut barrier = lock(&self.pending().barrier);
                 inner.state.keep_back(ticket, &mut barrier);
-                inner.state.take_events()
-            };
-            for event in events {
-                Box::pin(dataset.tell_of(event)).await;
+                drop(barrier);
+                let events = inner.state.take_events();
+                settled.extend(events.iter().map(|event| event.settled.clone()));
+                inner.events.extend(events);
             }
+            dataset.go_on();
         }
+        settled
     }
 
     /// Has the journal note what became of groups. What it cannot note now it notes later.

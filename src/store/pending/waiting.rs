@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::super::error::{Error, ErrorKind};
+use super::dataset::PendingDataset;
 use crate::sync::pending::{DatasetState, Event, Ticket};
 
 /// Somebody who waits, and until when. No call is made for him after that: he is told then that
@@ -22,6 +23,8 @@ pub(super) struct Inner {
     pub(super) state: DatasetState,
     /// Whether the task that makes the exchanges lives.
     pub(super) running: bool,
+    /// Whether it is to look once more before it ends.
+    pub(super) poked: bool,
     /// How many listings were begun, and whether one is under way.
     pub(super) lists_begun: u64,
     pub(super) listing: bool,
@@ -33,6 +36,12 @@ pub(super) struct Inner {
     pub(super) deletions: Vec<Waiter<Result<(), Error>>>,
     /// What happened and was not told yet. The task tells it, in this order.
     pub(super) events: Vec<Event>,
+    /// Whether one of them is being told.
+    pub(super) telling: bool,
+    /// How many wait to put changes in line, and what is to be forgotten after them: their changes
+    /// may be based on it.
+    pub(super) staging: usize,
+    pub(super) told: Vec<Ticket>,
     /// What the exchange under way was told last, or why the last one has no answer. Whoever waits
     /// in vain until his deadline is told that.
     pub(super) trouble: Option<Error>,
@@ -45,12 +54,16 @@ impl Inner {
         Self {
             state,
             running: false,
+            poked: false,
             lists_begun: 0,
             listing: false,
             list_waiters: Vec::new(),
             waiters: BTreeMap::new(),
             deletions: Vec::new(),
             events: Vec::new(),
+            telling: false,
+            staging: 0,
+            told: Vec::new(),
             trouble: None,
             failures: 0,
         }
@@ -92,9 +105,59 @@ impl Inner {
         }
     }
 
+    pub(super) fn register(&mut self, ticket: Ticket, deadline: Instant) -> Decided {
+        let (sender, receiver) = oneshot::channel();
+        let waiter = Waiter { sender, deadline };
+        self.waiters.entry(ticket).or_default().push(waiter);
+        receiver
+    }
+
+    /// Returns whether a ticket was decided, and whoever waits for it is not told yet.
+    pub(super) fn is_untold(&self, ticket: Ticket) -> bool {
+        self.state.is_untold(ticket, &self.told)
+    }
+
+    /// Returns whether nothing is pending, litter excepted, and nothing is left to tell.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.state.is_settled() && self.state.has_told() && self.events.is_empty() && !self.telling
+    }
+
+    /// Everybody was told what came of a ticket but those whose changes wait to be put in line.
+    pub(super) fn forget(&mut self, ticket: Ticket) {
+        match self.staging {
+            0 => self.state.forget(ticket),
+            _ => self.told.push(ticket),
+        }
+    }
+
     pub(super) fn answer(&mut self, ticket: Ticket, result: &Result<(), Error>) {
         for waiter in self.waiters.remove(&ticket).unwrap_or_default() {
             let _ = waiter.sender.send(result.clone());
+        }
+    }
+}
+
+/// What tells a waiter that a group was decided.
+pub(super) type Decided = oneshot::Receiver<Result<(), Error>>;
+
+/// Somebody who waits to put changes in line. What they may be based on is not forgotten meanwhile.
+pub(super) struct Staging<'a>(&'a PendingDataset);
+
+impl<'a> Staging<'a> {
+    pub(super) fn begin(dataset: &'a PendingDataset, inner: &mut Inner) -> Self {
+        inner.staging += 1;
+        Self(dataset)
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        inner.staging -= 1;
+        if inner.staging == 0 {
+            for ticket in std::mem::take(&mut inner.told) {
+                inner.state.forget(ticket);
+            }
         }
     }
 }

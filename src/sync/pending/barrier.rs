@@ -42,17 +42,19 @@ pub struct Barrier {
     /// Sets that are waited for, by dataset and place.
     sets: BTreeMap<DatasetId, BTreeMap<(Place, Ticket), Shape>>,
     /// Removals whose place is not known yet, and the values that they take away.
-    under_way: BTreeMap<Ticket, Vec<Digest>>,
+    under_way: BTreeMap<Ticket, (DatasetId, Vec<Digest>)>,
     /// Held groups that something waits for: their holds are to end.
     wanted: BTreeSet<(DatasetId, Ticket)>,
     /// Datasets in which something waits for another dataset.
     waiting: BTreeSet<DatasetId>,
+    /// Whether another took the place of something since it was asked.
+    replaced: bool,
 }
 
 impl Barrier {
     /// A removal of values is about to be noted.
-    pub fn begin(&mut self, ticket: Ticket, removes: Vec<Digest>) {
-        self.under_way.insert(ticket, removes);
+    pub fn begin(&mut self, dataset: DatasetId, ticket: Ticket, removes: Vec<Digest>) {
+        self.under_way.insert(ticket, (dataset, removes));
     }
 
     /// A group was not noted.
@@ -71,8 +73,23 @@ impl Barrier {
         self.groups.insert(ticket, standing);
     }
 
-    /// A group was decided, or another took its place. Returns the datasets in which something
-    /// waited: it may go now.
+    /// Another group took a group's place. What waited for the one may wait for the other: it is to
+    /// look again.
+    pub fn replace(&mut self, ticket: Ticket) {
+        self.forget(ticket);
+        self.replaced = true;
+    }
+
+    /// Returns the datasets in which something waited, if another took the place of something: each
+    /// once.
+    pub fn take_freed(&mut self) -> BTreeSet<DatasetId> {
+        match std::mem::take(&mut self.replaced) {
+            true => std::mem::take(&mut self.waiting),
+            false => BTreeSet::new(),
+        }
+    }
+
+    /// A group was decided. Returns the datasets in which something waited: it may go now.
     pub fn decide(&mut self, ticket: Ticket) -> BTreeSet<DatasetId> {
         self.forget(ticket);
         std::mem::take(&mut self.waiting)
@@ -93,8 +110,8 @@ impl Barrier {
         }
     }
 
-    /// A set was refused: returns the removals of the value it carried that were noted after it, by
-    /// datasets. They are kept back.
+    /// A set was refused: returns the removals of the value it carried that were noted after it, or
+    /// are being noted, by datasets. They are kept back.
     pub fn kept_back(&self, ticket: Ticket) -> Vec<(DatasetId, Ticket)> {
         let Some(refused) = self.groups.get(&ticket) else {
             return Vec::new();
@@ -112,7 +129,12 @@ impl Barrier {
                     .any(|digest| refused.carries.contains(digest))
         };
         let kept = self.groups.iter().filter(is_of);
-        kept.map(|(ticket, standing)| (standing.dataset, *ticket))
+        let noted = kept.map(|(ticket, standing)| (standing.dataset, *ticket));
+        let carried = |digest: &Digest| refused.carries.contains(digest);
+        let under_way = self.under_way.iter();
+        let under_way = under_way.filter(|(_, (_, removes))| removes.iter().any(carried));
+        noted
+            .chain(under_way.map(|(ticket, (dataset, _))| (*dataset, *ticket)))
             .collect()
     }
 
@@ -181,7 +203,7 @@ impl Barrier {
                 && standing.removes.contains(&value)
         };
         let mut under_way = self.under_way.values();
-        under_way.any(|removes| removes.contains(&value))
+        under_way.any(|(_, removes)| removes.contains(&value))
             || self
                 .groups
                 .iter()

@@ -222,6 +222,23 @@ impl DatasetState {
             .unwrap_or_default()
     }
 
+    /// Returns whether nothing happened that was not taken.
+    pub fn has_told(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Returns whether a ticket was decided, and is neither forgotten nor among those that were told.
+    pub fn is_untold(&self, ticket: Ticket, told: &[Ticket]) -> bool {
+        let mut wanted = vec![ticket];
+        while let Some(next) = wanted.pop() {
+            if self.resolutions.contains_key(&next) && !told.contains(&next) {
+                return true;
+            }
+            wanted.extend(self.successors.get(&next).into_iter().flatten());
+        }
+        false
+    }
+
     /// Takes what happened.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)

@@ -133,6 +133,19 @@ impl Against<'_> {
         known.is_some_and(|known| known != self.remote.map_or(0, |remote| remote.sync_count))
     }
 
+    /// Returns whether what was sent of a change without an answer may have been made, and removed
+    /// by somebody who saw it: that is not brought back.
+    fn may_be_taken_away(&self, change: &Change) -> bool {
+        let Some(remote) = self.remote.filter(|remote| remote.value.is_none()) else {
+            return false;
+        };
+        let mut own = change.own.iter();
+        change.kind.is_set()
+            && change.base.life == self.life
+            && own.clone().any(|sent| remote.sync_count > sent.count)
+            && !own.any(|sent| is_version(sent, remote))
+    }
+
     /// Returns whether the record is what was sent from here over the same version, without an
     /// answer: nobody else wrote it.
     fn is_ours(&self, change: &Change) -> bool {
@@ -161,7 +174,8 @@ impl Against<'_> {
 
 /// Decides a change whose base is the service's version.
 pub(super) fn decide(change: &Change, against: Against<'_>) -> Verdict {
-    if change.base.pending.is_some() || was_deleted(change, &against) {
+    let is_gone = was_deleted(change, &against) || against.may_be_taken_away(change);
+    if change.base.pending.is_some() || is_gone {
         return Verdict::Refuse(Refusal::Stale);
     }
     match &change.kind {

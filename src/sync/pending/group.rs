@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::change::{Change, Digest, Kind, Sent, Ticket};
+use super::decide::Refusal;
 use super::note::{Hold, Place};
 use crate::wire::names::RecordKey;
 use crate::wire::timestamp::Timestamp;
@@ -64,6 +65,8 @@ pub(super) struct Group {
     pub(super) inherited: Option<Place>,
     /// Set where something changed that the noting under way does not have.
     pub(super) renote: bool,
+    /// Why it can never be made, where that came out while it was being noted.
+    pub(super) refused: Option<Refusal>,
     /// Groups of different cohorts never share a call: so a refused batch is halved.
     pub(super) cohort: u64,
     /// How often it was sent and answered with a conflict or a refused token.

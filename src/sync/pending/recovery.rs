@@ -121,6 +121,7 @@ impl DatasetState {
                 .first_set
                 .filter(|_| Shape::of(&changes) != Shape::Removals),
             renote: false,
+            refused: None,
             cohort: 0,
             attempts: 0,
             unanswered: false,

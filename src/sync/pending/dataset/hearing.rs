@@ -178,6 +178,7 @@ impl DatasetState {
             return;
         }
         if !refusal.is_final() {
+            self.in_flight = Some(batch);
             self.fail(refusal, barrier);
             return;
         }
@@ -231,8 +232,14 @@ impl DatasetState {
     /// The update did not leave this machine, or the service cannot be asked: whoever waits is told
     /// why. What is in the journal stays.
     pub fn fail(&mut self, why: Refusal, barrier: &mut Barrier) {
-        self.in_flight = None;
         self.delete_wanted = false;
+        let in_flight = self.in_flight.take();
+        for ticket in in_flight.iter().flat_map(Batch::tickets) {
+            // Whoever waited for it has left meanwhile.
+            if self.is_unwanted(ticket) {
+                self.give_back(ticket, why.clone(), barrier);
+            }
+        }
         let awaited = self.groups.iter().filter(|group| group.awaited);
         let awaited: Vec<Ticket> = awaited.map(|group| group.ticket).collect();
         for ticket in awaited {
@@ -240,7 +247,13 @@ impl DatasetState {
         }
     }
 
+    fn is_unwanted(&self, ticket: Ticket) -> bool {
+        let group = self.position(ticket).map(|at| &self.groups[at]);
+        group.is_some_and(|group| !group.awaited && group.noted == Noted::No)
+    }
+
     fn tell_failed(&mut self, ticket: Ticket, why: &Refusal, barrier: &mut Barrier) {
+        let aliases = self.aliases(ticket);
         let Some(group) = self.group_mut(ticket) else {
             return;
         };
@@ -252,7 +265,7 @@ impl DatasetState {
                 group.attempts = 0;
                 self.events.push(Event {
                     ticket,
-                    aliases: Vec::new(),
+                    aliases,
                     outcome: Outcome::Waits(why.clone()),
                     resolutions: Vec::new(),
                     settled: Settled::default(),

@@ -34,8 +34,15 @@ impl DatasetState {
         Some(self.groups[self.position(ticket)?].changes.clone())
     }
 
-    /// A group can never be made.
+    /// A group can never be made. One that is being noted is refused when it is noted, so that what
+    /// the journal has of it is kept.
     pub(super) fn refuse_for(&mut self, ticket: Ticket, why: Refusal, barrier: &mut Barrier) {
+        if let Some(group) = self.group_mut(ticket)
+            && matches!(group.noted, Noted::UnderWay { .. })
+        {
+            group.refused.get_or_insert(why);
+            return;
+        }
         if let Some(changes) = self.changes_of(ticket) {
             self.settle(ticket, Outcome::Refused(why, changes), barrier);
         }
@@ -77,18 +84,6 @@ impl DatasetState {
             .collect();
         for ticket in litter {
             self.refuse_for(ticket, Refusal::Deleted, barrier);
-        }
-    }
-
-    /// Gives back those that turn out not to be noted, and whose last waiter left while that was not
-    /// known: they would be in the way of their keys for ever.
-    pub(super) fn give_back_unwanted(&mut self, tickets: &[Ticket], barrier: &mut Barrier) {
-        let is_unwanted = |group: &&Group| {
-            tickets.contains(&group.ticket) && group.noted == Noted::No && !group.awaited
-        };
-        let unwanted = self.groups.iter().filter(is_unwanted);
-        for ticket in unwanted.map(|group| group.ticket).collect::<Vec<_>>() {
-            self.give_back(ticket, Refusal::Lost, barrier);
         }
     }
 
@@ -144,7 +139,7 @@ impl DatasetState {
         let parts: Vec<Ticket> = parts.map(|group| group.ticket).collect();
         self.groups.retain(|group| !parts.contains(&group.ticket));
         for part in &parts {
-            barrier.decide(*part);
+            barrier.replace(*part);
         }
         parts
     }
@@ -163,7 +158,7 @@ impl DatasetState {
     }
 
     /// Returns the tickets whose groups the one of this ticket took the place of.
-    fn aliases(&self, ticket: Ticket) -> Vec<Ticket> {
+    pub(super) fn aliases(&self, ticket: Ticket) -> Vec<Ticket> {
         let mut found = Vec::new();
         let mut wanted = vec![ticket];
         while let Some(next) = wanted.pop() {

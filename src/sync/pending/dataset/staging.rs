@@ -8,6 +8,7 @@ use crate::sync::change::{Left as Known, Shown};
 use crate::sync::pending::barrier::{Barrier, Standing};
 use crate::sync::pending::change::{Change, Digest, Kind, Ticket};
 use crate::sync::pending::compose::Composition;
+use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Held, Noted, Places, Shape, carried};
 use crate::sync::pending::note::{Hold, Note, NotedChange, Place};
@@ -160,7 +161,8 @@ impl DatasetState {
         let changes = composed.changes();
         let reaches_over = Shape::of(&changes) == Shape::Mixed && first.is_some_and(reaches);
         let drops = self.drops_what_was_moved(absorbed, &changes, barrier)
-            || self.drops_a_move(absorbed, &changes, barrier);
+            || self.drops_a_move(absorbed, &changes, barrier)
+            || self.forgets_a_move(absorbed, &changes, barrier);
         (!reaches_over && !drops).then_some(changes)
     }
 
@@ -198,6 +200,20 @@ impl DatasetState {
                 waits.is_some_and(|(last, value)| barrier.is_carried(last, value, absorbed))
             })
         })
+    }
+
+    /// Returns whether a removal would be of another value than the one that was moved elsewhere: what
+    /// carries that would not be known any more for what it waits for.
+    fn forgets_a_move(&self, absorbed: &[Ticket], changes: &[Change], barrier: &Barrier) -> bool {
+        let is_removed = |key: &RecordKey| {
+            let change = changes.iter().find(|change| change.key == *key);
+            change.is_some_and(|change| change.kind == Kind::Remove)
+        };
+        let all = self.absorbed(absorbed).flat_map(|group| &group.changes);
+        let removed = all.filter(|change| is_removed(&change.key));
+        let mut values = removed.filter_map(|change| change.kind.whole());
+        let last = Place(i64::MAX);
+        values.any(|value| barrier.is_carried(last, Digest::of(value), absorbed))
     }
 
     /// Returns the digest of the service's value.
@@ -382,6 +398,7 @@ impl DatasetState {
             part_of: None,
             inherited: first.filter(|_| Shape::of(&changes) != Shape::Removals),
             renote: false,
+            refused: None,
             cohort: self.last_cohort,
             attempts: 0,
             unanswered: false,
@@ -397,7 +414,7 @@ impl DatasetState {
         {
             let removes = group.changes.iter();
             let removes = removes.filter_map(|change| self.removed_digest(change));
-            barrier.begin(group.ticket, removes.collect());
+            barrier.begin(self.id, group.ticket, removes.collect());
         }
         if group.awaited {
             let removals = group
@@ -468,11 +485,24 @@ impl DatasetState {
         if takes_over {
             self.take_out_replaced(ticket, &staged, barrier);
         }
-        for ticket in &staged {
-            self.enter(*ticket, barrier);
+        for ticket in staged {
+            self.enter(ticket, barrier);
+            self.go_on_noted(ticket, barrier);
         }
         self.settle_empty(barrier);
-        self.give_back_unwanted(&staged, barrier);
+    }
+
+    /// Does what could not be done to a group while it was being noted: it may have been refused, or
+    /// have nobody who waits for it any more.
+    fn go_on_noted(&mut self, ticket: Ticket, barrier: &mut Barrier) {
+        let Some(group) = self.group_mut(ticket) else {
+            return;
+        };
+        if let Some(why) = group.refused.take() {
+            self.refuse_for(ticket, why, barrier);
+        } else if group.noted == Noted::No && !group.awaited && !group.changes.is_empty() {
+            self.give_back(ticket, Refusal::Lost, barrier);
+        }
     }
 
     /// Takes out what a group took the place of. Returns what it was.
@@ -486,7 +516,7 @@ impl DatasetState {
         self.groups
             .retain(|group| !replaced.contains(&group.ticket));
         for old in &replaced {
-            barrier.decide(*old);
+            barrier.replace(*old);
             self.successors.insert(*old, by.to_vec());
         }
         replaced

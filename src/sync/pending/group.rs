@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::change::{Change, Digest, Kind, Sent, Ticket};
+use super::decide::Refusal;
 use super::note::{Hold, Place};
 use crate::wire::names::RecordKey;
 use crate::wire::timestamp::Timestamp;
@@ -62,6 +63,8 @@ pub(super) struct Group {
     pub(super) part_of: Option<Ticket>,
     /// The place of the first set of what it takes the place of, until it is noted itself.
     pub(super) inherited: Option<Place>,
+    /// Why it is refused as soon as the noting under way has ended: its row is to go too.
+    pub(super) doomed: Option<Refusal>,
     /// Set where something changed that the noting under way does not have.
     pub(super) renote: bool,
     /// Groups of different cohorts never share a call: so a refused batch is halved.

@@ -120,6 +120,7 @@ impl DatasetState {
                 .places
                 .first_set
                 .filter(|_| Shape::of(&changes) != Shape::Removals),
+            doomed: None,
             renote: false,
             cohort: 0,
             attempts: 0,

@@ -34,8 +34,15 @@ impl DatasetState {
         Some(self.groups[self.position(ticket)?].changes.clone())
     }
 
-    /// A group can never be made.
+    /// A group can never be made. One that is being noted is refused once that has ended: what it
+    /// takes the place of is out of the journal then, and its own row in it.
     pub(super) fn refuse_for(&mut self, ticket: Ticket, why: Refusal, barrier: &mut Barrier) {
+        if let Some(group) = self.group_mut(ticket)
+            && matches!(group.noted, Noted::UnderWay { .. })
+        {
+            group.doomed.get_or_insert(why);
+            return;
+        }
         if let Some(changes) = self.changes_of(ticket) {
             self.settle(ticket, Outcome::Refused(why, changes), barrier);
         }
@@ -77,6 +84,16 @@ impl DatasetState {
             .collect();
         for ticket in litter {
             self.refuse_for(ticket, Refusal::Deleted, barrier);
+        }
+    }
+
+    /// Refuses those for which that was due while they were being noted.
+    pub(super) fn refuse_doomed(&mut self, tickets: &[Ticket], barrier: &mut Barrier) {
+        for ticket in tickets {
+            let group = self.group_mut(*ticket);
+            if let Some(why) = group.and_then(|group| group.doomed.take()) {
+                self.refuse_for(*ticket, why, barrier);
+            }
         }
     }
 

@@ -381,6 +381,7 @@ impl DatasetState {
             replaced_by: None,
             part_of: None,
             inherited: first.filter(|_| Shape::of(&changes) != Shape::Removals),
+            doomed: None,
             renote: false,
             cohort: self.last_cohort,
             attempts: 0,
@@ -472,6 +473,7 @@ impl DatasetState {
             self.enter(*ticket, barrier);
         }
         self.settle_empty(barrier);
+        self.refuse_doomed(&staged, barrier);
         self.give_back_unwanted(&staged, barrier);
     }
 

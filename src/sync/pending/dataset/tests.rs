@@ -11,3 +11,10 @@ mod litter;
 mod order;
 mod service;
 mod waiting;
+
+use std::time::{Duration, Instant};
+
+/// Returns a moment with time before it, for what is called stale is set back.
+fn start() -> Instant {
+    Instant::now() + Duration::from_secs(100_000)
+}

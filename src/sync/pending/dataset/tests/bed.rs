@@ -74,7 +74,7 @@ impl Bed {
 
     /// Has several datasets.
     pub(super) fn with(datasets: usize) -> Self {
-        let start = Instant::now() + Duration::from_secs(100_000);
+        let start = super::start();
         let new = |id| DatasetState::new(DatasetId(id as u64), 0, true);
         Self {
             states: (0..datasets).map(new).collect(),

@@ -7,6 +7,7 @@ use crate::sync::change::Left;
 use crate::sync::pending::recovery::{Recovered, Unreadable, kept_back};
 use crate::sync::pending::{Commit, Kind, Place, Refusal, Ticket};
 use crate::sync::{Shown, Unseen};
+use crate::wire::fault::{Code, Fault};
 
 #[test]
 fn j3_what_stood_on_a_change_is_rebased_as_that_one_s_row_goes() {
@@ -183,4 +184,36 @@ fn s8_the_journal_knows_what_this_process_knew() {
     let first = bed.queue("a", whole("x"));
     let known = bed.rows[&first].note.changes[0].known;
     assert!(!known.existed);
+}
+
+#[test]
+fn j3_what_is_refused_while_it_is_being_noted_leaves_no_row() {
+    let mut bed = Bed::having(&[("a", "1"), ("b", "2")]);
+    let rename = bed.queue_rename("a", "b");
+    assert_eq!(bed.go_on(0).len(), 2);
+    let change = bed.change(0, "b", append("1", "+"));
+    let (ticket, staged) = bed.stage(0, vec![change], Commit::Async);
+    bed.services[0].refuses = Some(Fault::new(Code::LimitExceeded, "full"));
+    bed.answer(0);
+    assert!(bed.refusal(rename).is_some());
+    bed.note(0, ticket, &staged.unwrap());
+    assert_eq!(bed.refusal(ticket), Some(&Refusal::Based));
+    assert!(bed.drive().is_empty());
+    assert!(bed.rows.is_empty() && bed.barrier.is_empty());
+}
+
+#[test]
+fn j3_litter_that_is_being_noted_as_its_dataset_goes_leaves_no_row() {
+    let mut bed = Bed::having(&[("k", "1")]);
+    let old = bed.queue(".k.swp", whole("1"));
+    let change = bed.change(0, ".k.swp", whole("2"));
+    let (new, staged) = bed.stage(0, vec![change], Commit::Async);
+    bed.states[0].handle_deleted(bed.now, &mut bed.barrier);
+    bed.take();
+    bed.note(0, new, &staged.unwrap());
+    for ticket in [old, new] {
+        assert_eq!(bed.refusal(ticket), Some(&Refusal::Deleted));
+    }
+    assert!(bed.rows.is_empty() && bed.barrier.is_empty());
+    assert_eq!(bed.states[0].litter(), 0);
 }

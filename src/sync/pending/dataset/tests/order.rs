@@ -298,3 +298,14 @@ fn w6_a_rename_takes_in_what_no_removal_stands_behind() {
     assert!(!bed.rows.contains_key(&first));
     assert_eq!(bed.drive(), ["j=1", "-k"]);
 }
+
+#[test]
+fn w6_a_record_written_anew_after_its_value_was_moved_waits_with_its_removal() {
+    let mut bed = datasets(2);
+    move_across(&mut bed, (0, "k"), (1, "moved"));
+    // Composed with the removal it would be a set, which waits for nothing.
+    bed.queue_in(0, "k", whole("new"));
+    assert!(bed.go_on(0).is_empty());
+    let made = bed.drive_watching(|bed| assert!(has(bed, "v0"), "{:?}", bed.services));
+    assert_eq!(made, ["moved=v0", "-k", "k=new"]);
+}

@@ -121,6 +121,18 @@ fn w2_without_room_what_was_to_be_replaced_is_as_it_was() {
 }
 
 #[test]
+fn w2_what_is_being_noted_or_is_not_for_the_journal_is_not_shown() {
+    let mut bed = Bed::having(&[("k", "old"), ("j", "old")]);
+    let change = bed.change(0, "k", whole("new"));
+    let (ticket, staged) = bed.stage(0, vec![change], Commit::Async);
+    bed.close("j", whole("new"));
+    let shown = |bed: &Bed| ["k", "j"].map(|name| bed.view(0, name).unwrap());
+    assert_eq!(shown(&bed), ["old", "old"]);
+    bed.note(0, ticket, &staged.unwrap());
+    assert_eq!(shown(&bed), ["new", "old"]);
+}
+
+#[test]
 fn w2_a_removal_that_is_not_noted_is_none_in_the_order() {
     let mut bed = Bed::having(&[("k", "old"), ("j", "1")]);
     let change = bed.change(0, "k", Kind::Remove);

@@ -205,13 +205,17 @@ impl DatasetState {
     /// Returns whether a removal would be of another value than the one that was moved elsewhere: what
     /// carries that would not be known any more for what it waits for.
     fn forgets_a_move(&self, absorbed: &[Ticket], changes: &[Change], barrier: &Barrier) -> bool {
-        let is_removed = |key: &RecordKey| {
-            let change = changes.iter().find(|change| change.key == *key);
-            change.is_some_and(|change| change.kind == Kind::Remove)
+        // What is left of a key that never was a record is nothing, but its value may be a record's
+        // that was moved there with it.
+        let is_removed = |group: &Group, change: &Change| {
+            let left = changes.iter().find(|left| left.key == change.key);
+            left.map_or(group.changes.len() > 1, |left| left.kind == Kind::Remove)
         };
-        let all = self.absorbed(absorbed).flat_map(|group| &group.changes);
-        let removed = all.filter(|change| is_removed(&change.key));
-        let mut values = removed.filter_map(|change| change.kind.whole());
+        let mut values = self.absorbed(absorbed).flat_map(|group| {
+            let removed = group.changes.iter();
+            let removed = removed.filter(|change| is_removed(group, change));
+            removed.filter_map(|change| change.kind.whole())
+        });
         let last = Place(i64::MAX);
         values.any(|value| barrier.is_carried(last, Digest::of(value), absorbed))
     }

@@ -5,6 +5,7 @@
 //! and what is to be kept of it is kept. Nothing else uses it yet.
 
 mod dataset;
+mod sending;
 mod telling;
 mod waiting;
 

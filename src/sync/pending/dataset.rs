@@ -7,6 +7,7 @@
 
 mod driving;
 mod hearing;
+mod holding;
 mod settling;
 mod staging;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use crate::sync::remote::Remote;
 use crate::wire::names::RecordKey;
 
 pub use driving::Step;
-pub(super) use staging::begin_hold;
+pub(super) use holding::begin_hold;
 pub use staging::{Commit, How, Staged};
 pub use view::View;
 

@@ -87,15 +87,15 @@ impl Bench {
         let (key, secret) = (&developer.access_key_id, &developer.secret_key);
         let credentials = cognitofs::api::Credentials::new(key, secret, None, None, "test");
         let in_process = Arc::new(InProcess::new(Arc::new(service), seeded.clone()));
+        let disk = MemoryDisk::new();
         let transport: Arc<dyn Transport> = match over_a_net {
-            true => Arc::new(Net::new(in_process, seeded.clone(), 0)),
+            true => Arc::new(Net::new(in_process, seeded.clone(), disk.process(), 0)),
             false => in_process,
         };
         let slow = Arc::new(Slow {
             seeded: seeded.clone(),
             disk: AtomicU64::new(0),
         });
-        let disk = MemoryDisk::new();
         let start = |name: &str| {
             let url = Some("http://localhost:1");
             let client = Client::new(ClientOptions {

@@ -6,6 +6,8 @@
 mod attr;
 mod control;
 mod directory;
+/// Public for the tests that drive it together with the core; no operation uses it yet.
+pub mod drafts;
 mod drain;
 mod errno;
 mod error;

@@ -4,6 +4,7 @@
 mod seeded;
 
 mod core_worlds;
+mod drafts;
 mod driver;
 mod histories;
 mod ledger;

@@ -382,6 +382,18 @@ fn try_seed(seed: u64) -> Result<(), String> {
     }
 }
 
+/// Worlds in which something was wrong once.
+const ONCE_WRONG: [u64; 9] = [
+    325, 1142, 2353, 6137, 129_799, 1_079_585, 5_080_763, 5_090_491, 1_914,
+];
+
+#[test]
+fn worlds_of_the_core_that_were_wrong_once() {
+    for seed in ONCE_WRONG {
+        assert_eq!(try_seed(seed), Ok(()));
+    }
+}
+
 #[test]
 fn random_worlds_of_the_core() {
     super::try_seeds("COGNITOFS_CORE_WORLDS", 40_000, try_seed);

@@ -565,6 +565,16 @@ fn try_seed(seed: u64) -> Result<u64, String> {
     }
 }
 
+/// Worlds in which something was wrong once.
+const ONCE_WRONG: [u64; 4] = [21, 385, 1_914, 901_010];
+
+#[test]
+fn worlds_that_were_wrong_once() {
+    for seed in ONCE_WRONG {
+        assert_eq!(try_seed(seed).map(drop), Ok(()));
+    }
+}
+
 #[test]
 fn random_worlds() {
     super::try_seeds("COGNITOFS_WORLDS", 1_000, |seed| try_seed(seed).map(drop));

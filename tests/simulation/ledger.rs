@@ -82,11 +82,13 @@ impl Ledger {
                 if token.starts_with('t') && *fate == Fate::Unsure {
                     *fate = Fate::Kept;
                 }
-            } else if *fate == Fate::Kept
-                && self.seen.contains(token)
-                && !kept.iter().any(|text| text.contains(token.as_str()))
-            {
-                return Err(format!("{token} has left the service"));
+            } else if self.seen.contains(token) {
+                // What left as litter may become a record again, and waits to be sent then.
+                if kept.iter().any(|text| text.contains(token.as_str())) {
+                    self.seen.remove(token);
+                } else if *fate == Fate::Kept {
+                    return Err(format!("{token} has left the service"));
+                }
             }
         }
         Ok(())

@@ -396,7 +396,7 @@ fn worlds_of_the_core_that_were_wrong_once() {
 
 #[test]
 fn random_worlds_of_the_core() {
-    super::try_seeds("COGNITOFS_CORE_WORLDS", 40_000, try_seed);
+    super::try_seeds("COGNITOFS_CORE_WORLDS", 20_000, try_seed);
 }
 
 /// Every fault that is planted is found soon.

@@ -20,7 +20,7 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Tries worlds: half of them always the same, the others from a seed that nobody knows before, or
+/// Tries worlds that are always the same, and a tenth more from a seed that nobody knows before; or
 /// all from the one that `COGNITOFS_SEED` says. `count` is the environment's word for how many.
 fn try_seeds(count: &str, usually: u64, try_seed: impl Fn(u64) -> Result<(), String>) {
     let count = from_environment(count).unwrap_or(usually);
@@ -28,7 +28,7 @@ fn try_seeds(count: &str, usually: u64, try_seed: impl Fn(u64) -> Result<(), Str
     let unknown = date.map_or(0, |date| date.as_secs() << 20);
     let seeds = match from_environment("COGNITOFS_SEED") {
         Some(first) => (first..first + count).chain(0..0),
-        None => (0..count / 2).chain(unknown..unknown + count / 2),
+        None => (0..count).chain(unknown..unknown + count / 10),
     };
     for seed in seeds {
         if let Err(wrong) = try_seed(seed) {

@@ -9,6 +9,7 @@ mod driver;
 mod histories;
 mod ledger;
 mod net;
+mod operation;
 mod overlaps;
 mod process;
 mod random;

@@ -277,28 +277,3 @@ fn a_change_without_its_group_is_told() {
     assert_eq!(loaded.unreadable[0].ticket, Ticket(1));
     assert!(loaded.unreadable[0].has_removals);
 }
-
-/// Tells what the calls cost; run it alone, with `--ignored --nocapture`.
-#[test]
-#[ignore = "it measures"]
-fn the_cost_of_calls_in_memory() {
-    let began = Instant::now();
-    let journals: Vec<_> = (0..200).map(|_| in_memory()).collect();
-    println!("open   {:?}", began.elapsed() / 200);
-    let began = Instant::now();
-    for ticket in 0..2000 {
-        journals[0]
-            .note(&somewhere(), &[set(ticket, "k", "value")], &[])
-            .unwrap();
-    }
-    println!("note   {:?}", began.elapsed() / 2000);
-    let began = Instant::now();
-    for ticket in 0..2000 {
-        let settled = Settled {
-            removed: vec![Ticket(ticket)],
-            rebased: Vec::new(),
-        };
-        journals[0].settle(&settled).unwrap();
-    }
-    println!("settle {:?}", began.elapsed() / 2000);
-}

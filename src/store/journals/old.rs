@@ -17,6 +17,7 @@ use super::mount::MountJournal;
 use super::parked::ParkedFile;
 use super::rows::{Bytes, ChangeRow, GroupRow, bytes};
 use super::take::{Group, OLD_ORIGIN, Taking, Terms, close_as_it_is, leave};
+use super::unsent::ByOrigin;
 use super::versions::Copies;
 
 /// `cogj`, in the file's header.
@@ -115,17 +116,17 @@ fn has_tables(database: &Database) -> Result<bool, JournalError> {
 }
 
 /// Counts the changes in it.
-pub(super) fn count(disk: &Disk) -> Result<u64, JournalError> {
+pub(super) fn count(disk: &Disk) -> Result<ByOrigin, JournalError> {
     let Some(database) = disk.storage().look(Name::Old)? else {
-        return Ok(0);
+        return Ok(ByOrigin::new());
     };
-    if identify(&database)?.is_none() {
-        return Ok(0);
-    }
-    let count = "SELECT count(*) FROM changes";
-    let count: i64 =
-        database.read(|connection| connection.query_row(count, [], |row| row.get(0)))?;
-    Ok(count.unsigned_abs())
+    let Some(version) = identify(&database)? else {
+        return Ok(ByOrigin::new());
+    };
+    let rows = database.read(|connection| OldRow::all(connection, version))?;
+    let groups = tied(rows).into_iter();
+    let counted = |rows: Vec<OldRow>| Some((group(&rows).row.origin?, rows.len() as u64));
+    Ok(groups.filter_map(counted).collect())
 }
 
 /// Removes what was taken over.

@@ -482,7 +482,7 @@ pub(super) fn bytes(row: &Row<'_>, at: usize) -> rusqlite::Result<Bytes<'static>
     Ok(value.as_bytes()?.to_vec().into())
 }
 
-fn bytes_or_null(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Bytes<'static>>> {
+pub(super) fn bytes_or_null(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Bytes<'static>>> {
     match row.get_ref(at)? {
         ValueRef::Null => Ok(None),
         _ => bytes(row, at).map(Some),

@@ -70,6 +70,7 @@ fn its_changes_become_groups_and_its_versions_are_kept() {
     std::fs::write(directory.path().join("reserve"), "").unwrap();
     let disk = Disk::directory(directory.path()).unwrap();
     assert_eq!(door(disk.clone()).unsent().unwrap().changes, 6);
+    let old = std::fs::read(directory.path().join("journal.db")).unwrap();
     let journal = open(disk.clone(), "a");
     let taken = take(&journal).loaded.groups;
     let texts: Vec<String> = tell(&taken).into_iter().map(|(_, text)| text).collect();
@@ -121,6 +122,9 @@ fn its_changes_become_groups_and_its_versions_are_kept() {
     for gone in ["journal.db", "journal.db-wal", "reserve"] {
         assert!(!directory.path().join(gone).exists(), "{gone}");
     }
+    // As long as the file is still there, nothing counts twice.
+    std::fs::write(directory.path().join("journal.db"), old).unwrap();
+    assert_eq!(door(disk).unsent().unwrap().changes, 6);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::{JournalError, MemoryDisk, Taken, Terms};
+use super::super::{JournalError, MemoryDisk, Moment, Taken, Terms};
 use super::*;
 use crate::sync::pending::{Digest, Made, Settled};
 
@@ -257,6 +257,26 @@ fn what_lies_unsent_is_counted_while_it_is_used_and_after() {
                 .map(|directory| listing(directory.path()))
         );
     }
+}
+
+#[test]
+fn what_lies_unsent_is_counted_once_in_the_middle_of_a_take_over() {
+    let memory = MemoryDisk::new();
+    let count = || door(memory.process().disk()).unsent().unwrap().changes;
+    let ended = opened(&memory.process().disk(), "a", 1);
+    let groups = [set(1, "a", "1"), set(2, "b", "2")];
+    ended.note(&somewhere(), &groups, &[]).unwrap();
+    drop(ended);
+    let next = opened(&memory.process().disk(), "b", 2);
+    memory.on_write(|written| {
+        if written.moment == Moment::After && written.file.ends_with("b.db") {
+            written.process.crash();
+        }
+    });
+    let taken = take_wanted(&next, &|_| true, Instant::now());
+    assert!(taken.is_ok_and(|taken| !taken.troubles.is_empty()));
+    assert_eq!(memory.process().disk().storage().names().unwrap().len(), 2);
+    assert_eq!(count(), 2);
 }
 
 #[test]

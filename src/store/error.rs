@@ -120,18 +120,10 @@ fn call_kind(error: &api::Error) -> ErrorKind {
 
 impl From<JournalError> for Error {
     fn from(error: JournalError) -> Self {
-        let kind = match &error {
-            JournalError::Full(_) | JournalError::NoRoom | JournalError::TooMuch => {
-                ErrorKind::NoSpace
-            }
-            JournalError::File { .. }
-            | JournalError::Locked(_)
-            | JournalError::Busy(_)
-            | JournalError::Ended
-            | JournalError::Foreign(_)
-            | JournalError::Damaged { .. }
-            | JournalError::Unreadable { .. }
-            | JournalError::Database(_) => ErrorKind::Failed,
+        let kind = if error.is_full() {
+            ErrorKind::NoSpace
+        } else {
+            ErrorKind::Failed
         };
         Self::because(kind, error)
     }

@@ -64,7 +64,8 @@ impl Database {
         if let Some(gate) = &self.gate {
             gate.pass()?;
         }
-        work(&self.connection()).map_err(|error| JournalError::of(&self.path, error))
+        let connection = self.connection();
+        work(&connection).map_err(|error| JournalError::by(&connection, &self.path, error))
     }
 
     /// Does the work in one transaction: all of it or nothing.
@@ -82,26 +83,17 @@ impl Database {
         {
             gate.after(&self.path)?;
         }
-        done.map_err(|error| JournalError::of(&self.path, error))
+        done
     }
 
     fn transact<T>(
         &self,
         lasting: Lasting,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
+    ) -> Result<T, JournalError> {
         let mut connection = self.connection();
-        let synchronous = match lasting {
-            Lasting::Process => "PRAGMA synchronous = NORMAL",
-            Lasting::Power => "PRAGMA synchronous = FULL",
-        };
-        // A commit syncs the whole log, and with it what earlier ones left to it.
-        connection.execute_batch(synchronous)?;
-        // From its beginning, so that it waits for whoever else has the file.
-        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(&tx)?;
-        tx.commit()?;
-        Ok(done)
+        let done = transact(&mut connection, lasting, work);
+        done.map_err(|error| JournalError::by(&connection, &self.path, error))
     }
 
     /// Makes what the file is to be, unless it is already. What `more` writes is made with it.
@@ -129,4 +121,22 @@ impl Database {
         let locked = self.connection.lock();
         locked.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    lasting: Lasting,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let synchronous = match lasting {
+        Lasting::Process => "PRAGMA synchronous = NORMAL",
+        Lasting::Power => "PRAGMA synchronous = FULL",
+    };
+    // A commit syncs the whole log, and with it what earlier ones left to it.
+    connection.execute_batch(synchronous)?;
+    // From its beginning, so that it waits for whoever else has the file.
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&tx)?;
+    tx.commit()?;
+    Ok(done)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::reserve;
 
@@ -27,6 +27,7 @@ pub enum JournalError {
     /// A part of the file that cannot be read stays in it.
     #[error("{}: a change in it cannot be read, and stays there: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
+    /// There is no room, or none for this user.
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
     /// The little that is left is for what became of changes that were taken before.
@@ -57,6 +58,32 @@ impl JournalError {
         Self::File { path, source }
     }
 
+    /// Does what [`of`](Self::of) does for an error of a connection that was not used since. SQLite
+    /// itself says "full" only where there is no room for anybody, and not of a quota.
+    pub(super) fn by(connection: &Connection, path: &Path, error: rusqlite::Error) -> Self {
+        // SAFETY: the connection is open.
+        let number = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
+        match error.sqlite_error_code() {
+            Some(ErrorCode::SystemIoFailure) if is_full(number) => Self::Full(error),
+            _ => Self::of(path, error),
+        }
+    }
+
+    /// Returns whether there was no room on the disk.
+    pub(in crate::store) fn is_full(&self) -> bool {
+        match self {
+            Self::Full(_) | Self::NoRoom | Self::TooMuch => true,
+            Self::File { source, .. } => source.raw_os_error().is_some_and(is_full),
+            Self::Locked(_)
+            | Self::Busy(_)
+            | Self::Ended
+            | Self::Foreign(_)
+            | Self::Damaged { .. }
+            | Self::Unreadable { .. }
+            | Self::Database(_) => false,
+        }
+    }
+
     /// Names the file in an error that SQLite tells about its content.
     pub(super) fn of(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
@@ -69,4 +96,9 @@ impl JournalError {
             _ => error.into(),
         }
     }
+}
+
+/// Returns whether an error of the system is about room on the disk.
+fn is_full(number: i32) -> bool {
+    [libc::ENOSPC, libc::EDQUOT].contains(&number)
 }

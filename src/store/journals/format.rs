@@ -92,7 +92,8 @@ impl Format {
         connection: &Connection,
         path: &Path,
     ) -> Result<Found, JournalError> {
-        let header = header(connection).map_err(|error| JournalError::of(path, error))?;
+        let header =
+            header(connection).map_err(|error| JournalError::by(connection, path, error))?;
         match header {
             (0, 0, true) => Ok(Found::Empty),
             (id, version, _) if (id, version) == (self.application_id, self.version) => {
@@ -122,7 +123,7 @@ impl Format {
              PRAGMA application_id = {application_id}; PRAGMA user_version = {version};
              COMMIT;"
         ));
-        made.map_err(|error| JournalError::of(path, error))
+        made.map_err(|error| JournalError::by(connection, path, error))
     }
 }
 

@@ -1,13 +1,17 @@
 //! What is noted is read again, and what cannot be read is told.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{JournalError, MemoryDisk};
+use super::vfs::{self, QUOTA};
 use super::*;
+use crate::store::ErrorKind;
 use crate::sync::Mark;
 use crate::sync::pending::{Digest, Hold, Made, Rebased, Sent, Settled};
 use crate::wire::text::Text;
@@ -208,6 +212,42 @@ fn on_a_full_disk_nothing_is_noted_and_what_was_settled_is_not_forgotten() {
     journal.pay().unwrap();
     assert_eq!(journal.owed(), 0);
     assert_eq!(told(&journal), [(1, "a=1".into())]);
+}
+
+#[test]
+fn a_quota_that_is_reached_is_a_full_disk() {
+    vfs::install();
+    let directory = tempfile::tempdir().unwrap();
+    // Whenever it is asked, it is late enough to try again.
+    let (begun, asked) = (Instant::now(), AtomicU64::new(0));
+    let clock = move || begun + Duration::from_secs(asked.fetch_add(1, Ordering::Relaxed));
+    let journals = Journals::new(Disk::directory(directory.path()).unwrap(), clock);
+    let journal = journals
+        .open("a", Timestamp::from_millis(1), soon())
+        .unwrap();
+    let of = somewhere();
+    journal.note(&of, &[set(1, "a", "1")], &[]).unwrap();
+    let reserve = directory.path().join("journals/a.reserve");
+    assert!(reserve.exists());
+    QUOTA.set(true);
+    let refused = journal.note(&of, &[set(2, "b", "2")], &[]);
+    let settled = Settled {
+        removed: vec![Ticket(1)],
+        rebased: Vec::new(),
+    };
+    let owed = journal.settle(&settled);
+    QUOTA.set(false);
+    assert!(matches!(refused, Err(JournalError::Full(_))), "{refused:?}");
+    assert!(matches!(owed, Err(JournalError::Full(_))), "{owed:?}");
+    assert!(!reserve.exists(), "it is what is given up first");
+    journal.note(&of, &[set(3, "c", "3")], &[]).unwrap();
+    assert_eq!(told(&journal), [(3, "c=3".into())]);
+    assert!(reserve.exists());
+    for number in [libc::EDQUOT, libc::ENOSPC] {
+        let refused = std::io::Error::from_raw_os_error(number);
+        let told = crate::store::Error::from(JournalError::file(Path::new("a"), refused));
+        assert_eq!(told.kind(), ErrorKind::NoSpace);
+    }
 }
 
 #[test]

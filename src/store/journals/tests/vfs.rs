@@ -3,6 +3,7 @@
 //! It wraps SQLite's own layer and passes everything on. It is made the default of this process, so
 //! that the code under test need not know; outside recorded directories it does nothing more.
 
+use std::cell::Cell;
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::mem::size_of;
 use std::os::unix::ffi::OsStrExt;
@@ -11,11 +12,17 @@ use std::ptr;
 use std::sync::Once;
 
 use rusqlite::ffi::{
-    SQLITE_OK, SQLITE_OPEN_CREATE, SQLITE_OPEN_MAIN_JOURNAL, SQLITE_OPEN_WAL, sqlite3_file,
-    sqlite3_int64, sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
+    SQLITE_IOERR_WRITE, SQLITE_OK, SQLITE_OPEN_CREATE, SQLITE_OPEN_MAIN_JOURNAL, SQLITE_OPEN_WAL,
+    sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find,
+    sqlite3_vfs_register,
 };
 
 use super::recorded::{Change, tell};
+
+thread_local! {
+    /// Whether what this thread writes is refused, as its user's quota is reached.
+    pub(super) static QUOTA: Cell<bool> = const { Cell::new(false) };
+}
 
 /// An open file. SQLite allocates it, with room for the wrapped layer's own file behind it.
 #[repr(C)]
@@ -115,6 +122,10 @@ unsafe extern "C" fn write(
 ) -> c_int {
     // SAFETY: as SQLite calls it, with an open file and `length` bytes.
     unsafe {
+        if QUOTA.get() {
+            *libc::__errno_location() = libc::EDQUOT;
+            return SQLITE_IOERR_WRITE;
+        }
         let done = real_write(file, from, length, at);
         if done == SQLITE_OK
             && let Some(path) = watched(file).path()

@@ -7,6 +7,7 @@ mod conflicts;
 mod control;
 mod crowds;
 mod full_disk;
+mod full_journals;
 mod journal;
 mod meanwhile;
 mod names;

@@ -11,15 +11,24 @@ use super::{errno, rewrite};
 use crate::common::{Trouble, run, shell};
 
 /// A small disk, taken away when it is dropped.
-struct Disk(PathBuf);
+pub(super) struct Disk(pub(super) PathBuf);
 
 impl Disk {
-    fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, mebibytes: u32) -> Self {
         fs::create_dir(&path).unwrap();
+        let disk = Self(path);
+        disk.mount(&["-t", "tmpfs", "tmpfs"], &format!("size={mebibytes}m"));
+        disk
+    }
+
+    pub(super) fn grow(&self, mebibytes: u32) {
+        self.mount(&[], &format!("remount,size={mebibytes}m"));
+    }
+
+    fn mount(&self, what: &[&str], options: &str) {
         let mut mount = Command::new("mount");
-        let mount = mount.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]);
-        assert!(mount.arg(&path).status().unwrap().success());
-        Self(path)
+        let mount = mount.args(what).args(["-o", options]).arg(&self.0);
+        assert!(mount.status().unwrap().success());
     }
 
     /// Leaves no room but for what programs have set aside.
@@ -47,7 +56,7 @@ impl Disk {
         self.fill();
     }
 
-    fn free(&self) {
+    pub(super) fn free(&self) {
         fs::remove_file(self.0.join("fill")).unwrap();
     }
 }
@@ -60,7 +69,7 @@ impl Drop for Disk {
 
 fn on_small_disk() -> (Journal, Disk) {
     let journal = Journal::new();
-    let disk = Disk::new(journal.bed.directory.path().join("journal"));
+    let disk = Disk::new(journal.bed.directory.path().join("journal"), 24);
     journal
         .bed
         .change("data", &[("k", Some("old")), ("other", Some("old"))]);

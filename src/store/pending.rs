@@ -4,6 +4,7 @@
 //! A group is in the journal before its caller is answered, and out of it only when it was decided
 //! and what is to be kept of it is kept. Nothing else uses it yet.
 
+mod back_off;
 mod dataset;
 mod sending;
 mod telling;
@@ -66,7 +67,7 @@ pub struct Pending {
     continuation: Arc<dyn Continuation>,
     /// What removals and renames wait for. Taken last, for a moment.
     barrier: Mutex<Barrier>,
-    /// What is to be noted of decided groups as soon as there is room on the disk, first things
+    /// What is to be kept of refused groups as soon as there is room on the disk, first things
     /// first. Taken alone.
     owed: Mutex<VecDeque<Owed>>,
     /// All datasets that were asked for. Taken alone.

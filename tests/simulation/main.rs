@@ -3,9 +3,11 @@
 #[path = "../common/seeded.rs"]
 mod seeded;
 
+mod bench;
 mod core_worlds;
 mod drafts;
 mod driver;
+mod driver_troubles;
 mod histories;
 mod ledger;
 mod net;

@@ -13,17 +13,19 @@ use super::super::cache::lock;
 use super::super::error::{Error, ErrorKind};
 use super::super::journals::{MountJournal, Whereabouts};
 use super::Pending;
+use super::telling::Untold;
 use super::waiting::{Decided, Inner, Staging, Waiter};
 use crate::api;
 use crate::sync::pending::recovery::Recovered;
 use crate::sync::pending::{
-    Change, Commit, DatasetId, DatasetState, How, Refusal, Settled, Staged, Step, Ticket, View,
+    Change, Commit, DatasetId, DatasetState, How, Refusal, Staged, Step, Ticket, View,
 };
 use crate::wire::names::RecordKey;
 
-/// The pauses after something that stays pending was tried in vain.
+/// The shortest pause after something that stays pending was tried in vain.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// Longer than any pause.
+pub(super) const ANY_PAUSE: Duration = Duration::MAX;
 
 /// What the caller of a change is told.
 #[derive(Debug)]
@@ -288,22 +290,23 @@ impl PendingDataset {
         let note =
             move |journal: &MountJournal| journal.note(&place, &staged.notes, &staged.replaced);
         let noted = self.pending.journal(note).await;
-        let rebased = {
+        {
             let mut inner = self.lock();
+            // It happened before what may follow from this.
+            inner.take_events();
             let mut barrier = lock(&self.pending.barrier);
             match &noted {
                 Ok(places) => inner.state.handle_noted(ticket, places, &mut barrier),
                 Err(_) => inner.state.handle_not_noted(ticket, &mut barrier),
             }
-            inner.state.take_renoted()
-        };
+            drop(barrier);
+            let rebased = inner.state.take_renoted();
+            if !rebased.is_empty() {
+                inner.untold.push_back(Untold::Renoted(rebased));
+            }
+        }
         let freed = lock(&self.pending.barrier).take_freed();
         self.pending.wake(freed);
-        let settled = Settled {
-            rebased,
-            ..Settled::default()
-        };
-        self.settle(settled).await;
         self.ended.notify_waiters();
         self.go_on();
         noted.map(drop)
@@ -328,9 +331,7 @@ impl PendingDataset {
 
     /// Somebody waits: what was tried in vain is tried again now.
     fn hurry(self: &Arc<Self>, inner: &mut Inner) {
-        if inner.failures > 0 {
-            inner.state.hold_off(self.pending.now());
-        }
+        inner.back_off.hurry();
         self.start(inner);
     }
 
@@ -370,20 +371,23 @@ impl PendingDataset {
     /// # Errors
     /// [`ErrorKind::NotEmpty`] if it has records or changes under way.
     pub async fn delete(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
-        let deleted = {
+        let mut deleted = {
             let mut inner = self.lock();
-            inner.state.want_deletion();
             let (sender, receiver) = oneshot::channel();
             inner.deletions.push(Waiter { sender, deadline });
+            inner.want_deletion();
             self.start(&mut inner);
             receiver
         };
-        match tokio::time::timeout_at(deadline.into(), deleted).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
+        match tokio::time::timeout_at(deadline.into(), &mut deleted).await {
+            Ok(result) => result.unwrap_or_else(|_| Err(ErrorKind::Failed.into())),
             Err(_) => {
                 let mut inner = self.lock();
-                inner.state.cancel_deletion();
+                if let Ok(result) = deleted.try_recv() {
+                    return result;
+                }
+                drop(deleted);
+                inner.leave_deletion();
                 Err(inner.timed_out())
             }
         }
@@ -427,9 +431,8 @@ impl PendingDataset {
     /// Returns whether there is nothing to do, nor to tell: then the task ends.
     fn rests(&self) -> bool {
         let mut inner = self.lock();
-        let events = inner.state.take_events();
-        inner.events.extend(events);
-        inner.running = inner.poked || !inner.events.is_empty();
+        inner.take_events();
+        inner.running = inner.poked || !inner.untold.is_empty();
         !inner.running
     }
 
@@ -437,8 +440,17 @@ impl PendingDataset {
         let now = self.pending.now();
         let mut inner = self.lock();
         inner.poked = false;
+        let held_off = inner.back_off.until().unwrap_or(now);
+        inner.state.hold_off(held_off);
+        if inner.delete_again.is_some_and(|at| at <= now) {
+            inner.want_deletion();
+        }
         let mut barrier = lock(&self.pending.barrier);
-        let step = inner.state.next_step(now, &mut barrier);
+        let mut step = inner.state.next_step(now, &mut barrier);
+        drop(barrier);
+        if let Some(until) = inner.delete_again {
+            step = not_after(step, until);
+        }
         if let Step::List { .. } = step {
             inner.lists_begun += 1;
             inner.listing = true;
@@ -446,13 +458,16 @@ impl PendingDataset {
         step
     }
 
-    /// Something was tried in vain: the next try waits, longer each time.
-    pub(super) fn pause(&self, inner: &mut Inner, longest: Duration) {
-        inner.failures += 1;
-        let doubled = FIRST_PAUSE.saturating_mul(1 << inner.failures.min(8));
-        let jittered = self.pending.client().pause(inner.failures);
-        let pause = doubled.min(longest).min(jittered.max(FIRST_PAUSE / 4) * 4);
-        inner.state.hold_off(self.pending.now() + pause);
+    /// Returns how long the pauses are after something was tried in vain: longer each time.
+    pub(super) fn pauses(&self, longest: Duration) -> impl Fn(u32) -> Duration {
+        let client = self.pending.client();
+        move |attempt| (client.pause(attempt) * 4).max(FIRST_PAUSE).min(longest)
+    }
+
+    /// Something is to be tried again for those who wait, so that they see more than one attempt.
+    pub(super) fn try_again(&self, inner: &mut Inner) {
+        let pauses = self.pauses(self.pending.options.timeout / 4);
+        inner.back_off.again(self.pending.now(), pauses);
     }
 
     pub(super) fn note_trouble(&self, error: &api::Error) {
@@ -466,7 +481,24 @@ impl PendingDataset {
         inner.trouble = Some(error);
         let mut barrier = lock(&self.pending.barrier);
         inner.state.fail(why, &mut barrier);
-        self.pause(inner, LAST_PAUSE);
+    }
+
+    /// What was to be sent was not: everybody who waits is told so.
+    pub(super) fn fail_to_send(&self, inner: &mut Inner, error: Error, why: Refusal) {
+        self.fail(inner, error, why);
+        let pauses = self.pauses(ANY_PAUSE);
+        inner.back_off.failed(self.pending.now(), pauses);
+    }
+}
+
+/// Has the task look again at a moment, if it would wait for longer.
+fn not_after(step: Step, until: Instant) -> Step {
+    match step {
+        Step::Idle => Step::Wait { until },
+        Step::Wait { until: other } => Step::Wait {
+            until: until.min(other),
+        },
+        step => step,
     }
 }
 
@@ -475,16 +507,26 @@ struct Running(Arc<PendingDataset>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !std::thread::panicking() {
+            return;
+        }
+        let pending = self.0.pending.clone();
+        {
             let mut inner = self.0.lock();
             inner.running = false;
             inner.listing = false;
-            inner.telling = false;
-            let mut barrier = lock(&self.0.pending.barrier);
+            let mut barrier = lock(&pending.barrier);
             inner.state.handle_lost(&mut barrier);
             drop(barrier);
-            self.0
-                .fail(&mut inner, ErrorKind::Failed.into(), Refusal::Lost);
+            let error = ErrorKind::Failed.into();
+            self.0.fail_to_send(&mut inner, error, Refusal::Lost);
         }
+        // Others may wait for what is to be told still, and it panics again for all anybody knows.
+        let dataset = self.0.clone();
+        let go_on = Box::pin(async move {
+            dataset.pending.surroundings().sleep(FIRST_PAUSE).await;
+            dataset.go_on();
+        });
+        pending.surroundings().spawn(go_on);
     }
 }

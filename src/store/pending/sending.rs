@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::super::cache::lock;
 use super::super::error::{Error, ErrorKind};
 use super::super::journals::{NewParked, Side};
-use super::dataset::PendingDataset;
+use super::dataset::{ANY_PAUSE, PendingDataset};
 use super::waiting::Inner;
 use crate::api;
-use crate::sync::pending::{DatasetState, Refusal};
+use crate::sync::pending::Refusal;
 use crate::sync::{Listing, Replaced};
 use crate::wire::datasets::DeleteDataset;
 use crate::wire::fault::Fault;
@@ -21,11 +21,16 @@ const PAGE: i64 = 1024;
 impl PendingDataset {
     pub(super) async fn list(self: &Arc<Self>, since: i64) {
         let at = self.pending().now();
+        let to_send = {
+            let inner = self.lock();
+            inner.list_waiters.is_empty() && inner.deletions.is_empty()
+        };
         let listed = self.list_pages(since, self.pending().deadline()).await;
         let mut inner = self.lock();
         inner.listing = false;
         match listed {
             Ok(listing) => {
+                inner.back_off.listed();
                 let mut barrier = lock(&self.pending().barrier);
                 inner.state.handle_listed(listing, at, &mut barrier);
             }
@@ -33,7 +38,11 @@ impl PendingDataset {
                 let mut barrier = lock(&self.pending().barrier);
                 inner.state.handle_unknown_sync_count(&mut barrier);
             }
-            Err(error) => self.fail(&mut inner, error.into(), Refusal::Lost),
+            Err(error) => {
+                self.fail(&mut inner, error.into(), Refusal::Lost);
+                let (now, pauses) = (self.pending().now(), self.pauses(ANY_PAUSE));
+                inner.back_off.list_failed(to_send, now, pauses);
+            }
         }
         if inner.state.is_listed() {
             let done = inner.lists_begun;
@@ -95,7 +104,7 @@ impl PendingDataset {
         });
         if let Err(error) = self.keep(versions.collect()).await {
             let mut inner = self.lock();
-            self.fail(&mut inner, error, Refusal::Lost);
+            self.fail_to_send(&mut inner, error, Refusal::Lost);
             return;
         }
         self.update(patches, token).await;
@@ -124,7 +133,7 @@ impl PendingDataset {
         match answer {
             Ok(answer) => {
                 inner.trouble = None;
-                inner.failures = 0;
+                inner.back_off.updated();
                 let mut barrier = lock(&self.pending().barrier);
                 inner
                     .state
@@ -136,10 +145,10 @@ impl PendingDataset {
                 let mut barrier = lock(&self.pending().barrier);
                 inner.state.handle_lost(&mut barrier);
                 drop(barrier);
-                self.pause(&mut inner, self.pending().options.timeout / 4);
+                self.try_again(&mut inner);
             }
             Err(api::Error::Fault(fault)) => self.refused(&mut inner, fault),
-            Err(error) => self.fail(&mut inner, error.into(), Refusal::Lost),
+            Err(error) => self.fail_to_send(&mut inner, error.into(), Refusal::Lost),
         }
     }
 
@@ -148,63 +157,68 @@ impl PendingDataset {
         let refusal = Refusal::Fault(Arc::new(fault.clone()));
         if !is_conflict && !refusal.is_final() {
             let error = Error::from(refusal.clone());
-            self.fail(inner, error, refusal);
+            self.fail_to_send(inner, error, refusal);
             return;
         }
         let mut barrier = lock(&self.pending().barrier);
         inner.state.handle_refused(fault, &mut barrier);
         drop(barrier);
         if is_conflict {
-            self.pause(inner, self.pending().options.timeout / 4);
+            self.try_again(inner);
         }
     }
 
     /// Deletes the dataset, which was just listed empty. Nothing else is under way for it. Whether
     /// it was deleted is looked up when no answer tells: somebody may have made it again.
     pub(super) async fn make_deletion(self: &Arc<Self>) {
-        let deleted = match self.read(DatasetState::exists) {
-            false => Ok(()),
-            true => {
-                let (pool, identity, dataset) = self.place().clone();
-                let operation = DeleteDataset {
-                    pool,
-                    identity,
-                    dataset,
-                };
-                let deadline = self.lock().deletion_deadline();
-                let deadline = deadline.unwrap_or_else(|| self.pending().deadline());
-                let client = self.pending().client();
-                let tell = |error: &api::Error| self.note_trouble(error);
-                client
-                    .call_telling(&operation, deadline, tell)
-                    .await
-                    .map(drop)
-            }
+        let (exists, deadline) = {
+            let inner = self.lock();
+            (inner.state.exists(), inner.deletion_deadline())
+        };
+        let Some(deadline) = deadline else {
+            return;
+        };
+        let deleted = if exists {
+            self.delete_by(deadline).await
+        } else {
+            Ok(())
         };
         let now = self.pending().now();
         let mut inner = self.lock();
-        match deleted {
+        let deleted = match deleted {
             Err(error) if error.is_unsure() => {
                 inner.trouble = Some(error.into());
-                inner.deletions.retain(|waiter| !waiter.sender.is_closed());
-                if !inner.deletions.is_empty() {
-                    inner.state.want_deletion();
-                }
-                self.pause(&mut inner, self.pending().options.timeout / 4);
+                self.try_again(&mut inner);
+                inner.delete_again = inner.back_off.until();
+                inner.leave_deletion();
                 return;
             }
-            Err(error) => {
-                let error = Error::from(error);
-                if error.kind() != ErrorKind::NotFound {
-                    inner.resolve_deletions(&Err(error));
-                    return;
-                }
+            deleted => deleted.map_err(Error::from),
+        };
+        let deleted = match deleted {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => {
+                inner.back_off.updated();
+                let mut barrier = lock(&self.pending().barrier);
+                inner.state.handle_deleted(now, &mut barrier);
+                Ok(())
             }
-            Ok(()) => {}
-        }
-        let mut barrier = lock(&self.pending().barrier);
-        inner.state.handle_deleted(now, &mut barrier);
-        drop(barrier);
-        inner.resolve_deletions(&Ok(()));
+        };
+        inner.resolve_deletions(&deleted);
+    }
+
+    async fn delete_by(&self, deadline: Instant) -> Result<(), api::Error> {
+        let (pool, identity, dataset) = self.place().clone();
+        let operation = DeleteDataset {
+            pool,
+            identity,
+            dataset,
+        };
+        let client = self.pending().client();
+        let tell = |error: &api::Error| self.note_trouble(error);
+        client
+            .call_telling(&operation, deadline, tell)
+            .await
+            .map(drop)
     }
 }

@@ -9,64 +9,105 @@ use super::super::journals::{MountJournal, NewParked, Side, Whereabouts};
 use super::Pending;
 use super::dataset::PendingDataset;
 use crate::sync::Shown;
-use crate::sync::pending::{Change, Event, Outcome, Refusal, Settled};
+use crate::sync::pending::{Change, Event, Outcome, Rebased, Refusal, Settled, Ticket};
 use crate::wire::timestamp::Timestamp;
 
 /// How long after what is owed was tried it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What is to be noted of groups that were decided.
+/// What a dataset's task has to tell.
+#[derive(Clone, Debug)]
+pub(super) enum Untold {
+    Event(Event),
+    /// To the journal alone: the bases of what was being noted while they changed.
+    Renoted(Vec<Rebased>),
+}
+
+/// What is to be kept of a group that was refused, and the rows that leave the journal then.
 #[derive(Clone, Debug)]
 pub(super) struct Owed {
     place: Whereabouts,
-    /// What is kept first.
     versions: Vec<NewParked>,
-    settled: Settled,
+    rows: Vec<Ticket>,
 }
 
 impl PendingDataset {
-    /// Tells what happened, first things first.
+    /// Tells what happened, first things first. What was not told to everybody, as something
+    /// panicked, is told again.
     pub(super) async fn tell(self: &Arc<Self>) {
         loop {
-            let event = {
+            let untold = {
                 let mut inner = self.lock();
-                let events = inner.state.take_events();
-                inner.events.extend(events);
-                match inner.events.is_empty() {
-                    true => return,
-                    false => {
-                        inner.telling = true;
-                        inner.events.remove(0)
-                    }
-                }
+                inner.take_events();
+                inner.untold.front().cloned()
             };
-            self.tell_of(event).await;
+            match untold {
+                None => return,
+                Some(Untold::Event(event)) => self.tell_of(event).await,
+                Some(Untold::Renoted(rebased)) => {
+                    let settled = Settled {
+                        rebased,
+                        ..Settled::default()
+                    };
+                    self.pending().settle(settled).await;
+                    self.lock().untold.pop_front();
+                    self.ended.notify_waiters();
+                }
+            }
         }
     }
 
     async fn tell_of(self: &Arc<Self>, event: Event) {
-        let was_noted = event.settled.removed.contains(&event.ticket);
-        let mut versions = Vec::new();
-        let mut settled = event.settled.clone();
+        self.note_outcome(&event).await;
+        let telling = Telling {
+            dataset: self,
+            event,
+        };
+        if telling.is_final() {
+            self.pending().continuation.handle(self, &telling.event);
+        }
+    }
+
+    /// Has the journal note what happened, once what is to be kept of it is kept. Where there is no
+    /// room to keep that, its rows stay until there is; the rest is noted in any case, so that it
+    /// neither waits for room nor comes after what happened later.
+    async fn note_outcome(self: &Arc<Self>, event: &Event) {
+        let Settled {
+            removed: rows,
+            rebased,
+        } = event.settled.clone();
+        let mut settled = Settled {
+            removed: Vec::new(),
+            rebased,
+        };
+        let mut owed = Owed {
+            place: self.place().clone(),
+            versions: Vec::new(),
+            rows,
+        };
+        let mut kept = Ok(());
         if let Outcome::Refused(why, changes) = &event.outcome
-            && was_noted
+            && owed.rows.contains(&event.ticket)
         {
-            versions = refused(changes, why);
-            for kept_back in self.keep_removals_back(&event) {
+            owed.versions = refused(changes, why);
+            kept = self.keep(owed.versions.clone()).await;
+            for kept_back in self.keep_removals_back(event) {
                 settled.removed.extend(kept_back.removed);
                 settled.rebased.extend(kept_back.rebased);
             }
         }
-        let owed = Owed {
-            place: self.place().clone(),
-            versions,
-            settled,
-        };
-        self.pending().note_outcome(owed).await;
-        let is_decided = !matches!(event.outcome, Outcome::Waits(_));
-        if is_decided {
-            self.pending().continuation.handle(self, &event);
+        if kept.is_ok() {
+            settled.removed.append(&mut owed.rows);
         }
+        self.pending().settle(settled).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "what was refused waits for room to be kept");
+            self.pending().owe(owed);
+        }
+    }
+
+    /// Tells everybody but the journal and the continuation, who were told before.
+    fn tell_others(self: &Arc<Self>, event: &Event, is_final: bool) {
         let result = match &event.outcome {
             Outcome::Made(_) => Ok(()),
             Outcome::Refused(why, _) | Outcome::GivenBack(why, _) | Outcome::Waits(why) => {
@@ -78,15 +119,15 @@ impl PendingDataset {
             for ticket in event.aliases.iter().chain([&event.ticket]) {
                 inner.answer(*ticket, &result);
             }
-            if is_decided {
+            if is_final {
                 inner.forget(event.ticket);
             }
         }
-        if is_decided {
+        if is_final {
             let waiting = lock(&self.pending().barrier).decide(event.ticket);
             self.pending().wake(waiting);
         }
-        self.lock().telling = false;
+        self.lock().untold.pop_front();
         self.ended.notify_waiters();
     }
 
@@ -115,28 +156,36 @@ impl PendingDataset {
             };
             {
                 let mut inner = dataset.lock();
-                let earlier = inner.state.take_events();
-                inner.events.extend(earlier);
+                inner.take_events();
                 let mut barrier = lock(&self.pending().barrier);
                 inner.state.keep_back(ticket, &mut barrier);
                 drop(barrier);
                 let events = inner.state.take_events();
                 settled.extend(events.iter().map(|event| event.settled.clone()));
-                inner.events.extend(events);
+                inner.untold.extend(events.into_iter().map(Untold::Event));
             }
             dataset.go_on();
         }
         settled
     }
+}
 
-    /// Has the journal note what became of groups. What it cannot note now it notes later.
-    pub(super) async fn settle(&self, settled: Settled) {
-        let owed = Owed {
-            place: self.place().clone(),
-            versions: Vec::new(),
-            settled,
-        };
-        self.pending().note_outcome(owed).await;
+/// Tells those who wait when it is dropped, so that they are told even if the continuation panics.
+struct Telling<'a> {
+    dataset: &'a Arc<PendingDataset>,
+    event: Event,
+}
+
+impl Telling<'_> {
+    /// Returns whether the group is pending no longer.
+    fn is_final(&self) -> bool {
+        !matches!(self.event.outcome, Outcome::Waits(_))
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.dataset.tell_others(&self.event, self.is_final());
     }
 }
 
@@ -178,36 +227,30 @@ impl Pending {
         }
     }
 
-    /// Keeps what is to be kept of groups that were decided, and has the journal note it then. What
-    /// cannot be kept for lack of room is kept as soon as there is some; its row stays until then.
-    async fn note_outcome(self: &Arc<Self>, owed: Owed) {
-        if owed.settled.is_empty() && owed.versions.is_empty() {
+    /// Has the journal note what became of groups. What it cannot note now it remembers, and notes
+    /// before anything else.
+    async fn settle(&self, settled: Settled) {
+        if settled.is_empty() {
             return;
         }
-        if let Err(error) = self.try_to_note(&owed).await {
-            tracing::warn!(%error, "what was refused waits for room to be kept");
-            let is_first = {
-                let mut all = lock(&self.owed);
-                all.push_back(owed);
-                all.len() == 1
-            };
-            if is_first {
-                let this = self.clone();
-                let pay = Box::pin(async move { this.pay().await });
-                self.surroundings().spawn(pay);
-            }
+        let settle = move |journal: &MountJournal| journal.settle(&settled);
+        if let Err(error) = self.journal(settle).await {
+            tracing::debug!(%error, "what became of a change is not noted yet");
         }
     }
 
-    async fn try_to_note(&self, owed: &Owed) -> Result<(), Error> {
-        self.keep(owed.place.clone(), owed.versions.clone()).await?;
-        let settled = owed.settled.clone();
-        let settle = move |journal: &MountJournal| journal.settle(&settled);
-        if let Err(error) = self.journal(settle).await {
-            // The journal remembers it, and notes it before anything else.
-            tracing::debug!(%error, "what became of a change is not noted yet");
+    /// Has something be kept as soon as there is room.
+    fn owe(self: &Arc<Self>, owed: Owed) {
+        let is_first = {
+            let mut all = lock(&self.owed);
+            all.push_back(owed);
+            all.len() == 1
+        };
+        if is_first {
+            let this = self.clone();
+            let pay = Box::pin(async move { this.pay().await });
+            self.surroundings().spawn(pay);
         }
-        Ok(())
     }
 
     /// Tries to keep what is owed, again and again.
@@ -217,12 +260,19 @@ impl Pending {
             let Some(owed) = lock(&self.owed).front().cloned() else {
                 return;
             };
-            if self.try_to_note(&owed).await.is_ok() {
-                let mut all = lock(&self.owed);
-                all.pop_front();
-                if all.is_empty() {
-                    return;
-                }
+            if let Err(error) = self.keep(owed.place, owed.versions).await {
+                tracing::debug!(%error, "what was refused is not kept yet");
+                continue;
+            }
+            let settled = Settled {
+                removed: owed.rows,
+                ..Settled::default()
+            };
+            self.settle(settled).await;
+            let mut all = lock(&self.owed);
+            all.pop_front();
+            if all.is_empty() {
+                return;
             }
         }
     }

@@ -1,13 +1,15 @@
 //! Who waits for what of a dataset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::super::error::{Error, ErrorKind};
+use super::back_off::BackOff;
 use super::dataset::PendingDataset;
-use crate::sync::pending::{DatasetState, Event, Ticket};
+use super::telling::Untold;
+use crate::sync::pending::{DatasetState, Ticket};
 
 /// Somebody who waits, and until when. No call is made for him after that: he is told then that
 /// nothing was done.
@@ -34,10 +36,10 @@ pub(super) struct Inner {
     pub(super) waiters: BTreeMap<Ticket, Vec<Waiter<Result<(), Error>>>>,
     /// Who waits for the dataset to be deleted.
     pub(super) deletions: Vec<Waiter<Result<(), Error>>>,
-    /// What happened and was not told yet. The task tells it, in this order.
-    pub(super) events: Vec<Event>,
-    /// Whether one of them is being told.
-    pub(super) telling: bool,
+    /// When the dataset is to be deleted for those who wait, after that had no answer.
+    pub(super) delete_again: Option<Instant>,
+    /// What happened and was not told to everybody yet. The task tells it, in this order.
+    pub(super) untold: VecDeque<Untold>,
     /// How many wait to put changes in line, and what is to be forgotten after them: their changes
     /// may be based on it.
     pub(super) staging: usize,
@@ -45,8 +47,7 @@ pub(super) struct Inner {
     /// What the exchange under way was told last, or why the last one has no answer. Whoever waits
     /// in vain until his deadline is told that.
     pub(super) trouble: Option<Error>,
-    /// How often in a row something was tried in vain.
-    pub(super) failures: u32,
+    pub(super) back_off: BackOff,
 }
 
 impl Inner {
@@ -60,12 +61,12 @@ impl Inner {
             list_waiters: Vec::new(),
             waiters: BTreeMap::new(),
             deletions: Vec::new(),
-            events: Vec::new(),
-            telling: false,
+            delete_again: None,
+            untold: VecDeque::new(),
             staging: 0,
             told: Vec::new(),
             trouble: None,
-            failures: 0,
+            back_off: BackOff::default(),
         }
     }
 
@@ -84,6 +85,23 @@ impl Inner {
         waiters.flatten().map(|waiter| waiter.deadline).max()
     }
 
+    /// Has the dataset be deleted for those who still wait for that.
+    pub(super) fn want_deletion(&mut self) {
+        self.delete_again = None;
+        self.state.want_deletion();
+        self.leave_deletion();
+    }
+
+    /// Somebody may have given up who waited for the deletion: without any, it is not wanted.
+    pub(super) fn leave_deletion(&mut self) {
+        self.deletions.retain(|waiter| !waiter.sender.is_closed());
+        if self.deletions.is_empty() {
+            self.delete_again = None;
+            self.state.cancel_deletion();
+        }
+    }
+
+    /// Returns until when somebody waits for the deletion, if anybody does.
     pub(super) fn deletion_deadline(&self) -> Option<Instant> {
         self.deletions.iter().map(|waiter| waiter.deadline).max()
     }
@@ -99,7 +117,10 @@ impl Inner {
         }
     }
 
+    /// Tells those who wait for the deletion, whose wish has ended with that.
     pub(super) fn resolve_deletions(&mut self, result: &Result<(), Error>) {
+        self.state.cancel_deletion();
+        self.delete_again = None;
         for waiter in self.deletions.drain(..) {
             let _ = waiter.sender.send(result.clone());
         }
@@ -117,9 +138,15 @@ impl Inner {
         self.state.is_untold(ticket, &self.told)
     }
 
+    /// Puts what happened in line behind what happened before it.
+    pub(super) fn take_events(&mut self) {
+        let events = self.state.take_events().into_iter();
+        self.untold.extend(events.map(Untold::Event));
+    }
+
     /// Returns whether nothing is pending, litter excepted, and nothing is left to tell.
     pub(super) fn is_quiet(&self) -> bool {
-        self.state.is_settled() && self.state.has_told() && self.events.is_empty() && !self.telling
+        self.state.is_settled() && self.state.has_told() && self.untold.is_empty()
     }
 
     /// Everybody was told what came of a ticket but those whose changes wait to be put in line.

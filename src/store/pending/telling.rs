@@ -277,3 +277,152 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use futures_util::future::BoxFuture;
+
+    use super::super::super::journals::{Journals, MemoryDisk};
+    use super::super::{Continuation, PendingOptions, Tickets};
+    use super::*;
+    use crate::api::{
+        Client, ClientOptions, Credentials, CredentialsSource, Endpoints, Incoming, Outgoing,
+        Surroundings, System, Transport,
+    };
+    use crate::sync::pending::{Base, Kind, Note, NotedChange};
+    use crate::sync::{Left, Unseen};
+    use crate::wire::names::RecordKey;
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Continuation for Nobody {
+        fn handle(&self, _: &PendingDataset, _: &Event) {}
+    }
+
+    impl Transport for Nobody {
+        fn send(&self, _: Outgoing) -> BoxFuture<'_, Result<Incoming, crate::api::Error>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn pending(disk: &MemoryDisk) -> Arc<Pending> {
+        let credentials = Credentials::new("id", "secret", None, None, "test");
+        let client = Client::new(ClientOptions {
+            region: "us-east-1".parse().unwrap(),
+            endpoints: Endpoints::find("us-east-1", Some("http://localhost:1"), |_| None).unwrap(),
+            credentials: CredentialsSource::Fixed(credentials),
+            concurrency: 4,
+            timeout: TIMEOUT,
+            surroundings: Arc::new(System),
+            transport: Some(Arc::new(Nobody)),
+        });
+        let journals = Journals::new(disk.process().disk(), || System.now());
+        let deadline = System.now() + TIMEOUT;
+        let journal = journals.open("a", SystemTime::UNIX_EPOCH.into(), deadline);
+        let kept = journals.parked(deadline).unwrap();
+        let options = PendingOptions {
+            timeout: TIMEOUT,
+            ttl: TIMEOUT,
+            scratch: false,
+        };
+        let files = (Arc::new(journal.unwrap()), Arc::new(kept));
+        let tickets = Arc::new(Tickets::default());
+        Pending::new(client.unwrap(), files, tickets, options, Arc::new(Nobody))
+    }
+
+    fn on(count: i64) -> Base {
+        Base {
+            life: 0,
+            shown: Shown::Version(count),
+            pending: None,
+        }
+    }
+
+    fn change(base: Base) -> Change {
+        Change {
+            key: RecordKey::new("k").unwrap(),
+            base,
+            kind: Kind::Whole(b"text"[..].into()),
+            unseen: Unseen::Refuse,
+            own: Vec::new(),
+            left: None,
+            modified: Timestamp::from_millis(7),
+        }
+    }
+
+    fn known() -> Left {
+        Left {
+            existed: true,
+            sync_count: Some(4),
+        }
+    }
+
+    fn rebased(count: i64) -> Rebased {
+        Rebased {
+            ticket: Ticket(2),
+            key: RecordKey::new("k").unwrap(),
+            base: on(count),
+            known: known(),
+            sent: Vec::new(),
+        }
+    }
+
+    fn event(ticket: u64, outcome: Outcome, settled: Settled) -> Event {
+        Event {
+            ticket: Ticket(ticket),
+            aliases: Vec::new(),
+            outcome,
+            resolutions: Vec::new(),
+            settled,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn j3_a_base_that_waited_for_room_does_not_take_the_place_of_a_later_one() {
+        let disk = MemoryDisk::new();
+        let pending = pending(&disk);
+        let id = |last: u32| format!("us-east-1:00000000-0000-4000-8000-{last:012}");
+        let names = (id(1).parse(), id(2).parse(), "data".parse());
+        let place = (names.0.unwrap(), names.1.unwrap(), names.2.unwrap());
+        let dataset = pending.dataset(&place);
+        let note = |ticket| Note {
+            ticket: Ticket(ticket),
+            changes: vec![NotedChange {
+                change: change(on(4)),
+                known: known(),
+                sent: Vec::new(),
+            }],
+            hold: None,
+            first_set: None,
+        };
+        let notes = [note(1), note(2)];
+        pending.journal.note(&place, &notes, &[]).unwrap();
+        disk.set_full(true);
+        let settled = Settled {
+            removed: vec![Ticket(1)],
+            rebased: vec![rebased(5)],
+        };
+        let refused = Outcome::Refused(Refusal::TooBig, vec![change(on(4))]);
+        dataset.tell_of(event(1, refused, settled)).await;
+        let settled = Settled {
+            removed: Vec::new(),
+            rebased: vec![rebased(6)],
+        };
+        let made = Outcome::Made(Vec::new());
+        dataset.tell_of(event(3, made, settled)).await;
+        assert!(pending.kept.list(&place).unwrap().versions.is_empty());
+        disk.set_full(false);
+        pending.surroundings().sleep(AGAIN * 3).await;
+        assert_eq!(pending.kept.list(&place).unwrap().versions.len(), 1);
+        let rows = pending.rows().unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].note.ticket, Ticket(2));
+        assert_eq!(rows[0].note.changes[0].change.base.shown, Shown::Version(6));
+    }
+}

@@ -1,11 +1,13 @@
 //! What is not yet sent, of all datasets of a mount: their order, their journal, and who is told.
 //!
-//! Invariant: lock order is dataset, then order of groups; never two datasets; none across an await.
+//! Invariant: lock order is the table of datasets, then dataset, then order of groups; never two
+//! datasets; none across an await.
 //! A group is in the journal before its caller is answered, and out of it only when it was decided
 //! and what is to be kept of it is kept. Nothing else uses it yet.
 
 mod back_off;
 mod dataset;
+mod held;
 mod sending;
 mod telling;
 mod waiting;
@@ -27,6 +29,7 @@ use crate::sync::pending::{Barrier, DatasetId, Event, Places, Ticket};
 
 use dataset::FIRST_PAUSE;
 pub use dataset::{Answer, PendingDataset};
+use held::Datasets;
 use telling::Owed;
 
 /// How what is pending is treated.
@@ -38,6 +41,8 @@ pub struct PendingOptions {
     pub ttl: Duration,
     /// Whether editors' files are held back.
     pub scratch: bool,
+    /// How many bytes are kept of datasets of which nothing is pending.
+    pub cache: usize,
 }
 
 /// Is told what became of groups, before whoever waits for them is answered.
@@ -70,14 +75,8 @@ pub struct Pending {
     /// What is to be kept of refused groups as soon as there is room on the disk, first things
     /// first. Taken alone.
     owed: Mutex<VecDeque<Owed>>,
-    /// All datasets that were asked for. Taken alone.
+    /// The datasets in memory. Taken before any of theirs.
     datasets: Mutex<Datasets>,
-}
-
-#[derive(Debug, Default)]
-struct Datasets {
-    by_id: BTreeMap<DatasetId, Arc<PendingDataset>>,
-    ids: BTreeMap<Whereabouts, DatasetId>,
 }
 
 impl Pending {
@@ -97,7 +96,7 @@ impl Pending {
             continuation,
             barrier: Mutex::default(),
             owed: Mutex::default(),
-            datasets: Mutex::default(),
+            datasets: Mutex::new(Datasets::new(options.cache)),
         })
     }
 
@@ -124,27 +123,21 @@ impl Pending {
 
     /// Returns a dataset; whether it exists is not asked.
     pub fn dataset(self: &Arc<Self>, place: &Whereabouts) -> Arc<PendingDataset> {
-        let mut datasets = lock(&self.datasets);
-        if let Some(dataset) = datasets
-            .ids
-            .get(place)
-            .and_then(|id| datasets.by_id.get(id))
-        {
-            return dataset.clone();
-        }
-        let id = DatasetId(datasets.ids.len() as u64 + 1);
-        let dataset = PendingDataset::new(self.clone(), place.clone(), id);
-        datasets.ids.insert(place.clone(), id);
-        datasets.by_id.insert(id, dataset.clone());
-        dataset
+        let make = |id, life| PendingDataset::new(self.clone(), place.clone(), (id, life));
+        lock(&self.datasets).find(place, make)
+    }
+
+    /// Returns how many bytes are in memory of datasets of which nothing is pending.
+    pub fn cached(&self) -> usize {
+        lock(&self.datasets).bytes()
     }
 
     fn all(&self) -> Vec<Arc<PendingDataset>> {
-        lock(&self.datasets).by_id.values().cloned().collect()
+        lock(&self.datasets).all()
     }
 
     fn by_id(&self, id: DatasetId) -> Option<Arc<PendingDataset>> {
-        lock(&self.datasets).by_id.get(&id).cloned()
+        lock(&self.datasets).by_id(id)
     }
 
     /// Has datasets look whether something may go now.

@@ -23,6 +23,8 @@ use super::net::Net;
 use super::seeded::Seeded;
 
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+/// How many bytes a process keeps of what the service has.
+pub const CACHE: usize = 1 << 20;
 
 /// Calls whatever a test wants to happen when something is decided.
 type Heard = Box<dyn Fn(&PendingDataset, &Event) + Send + Sync>;
@@ -231,6 +233,7 @@ impl Bench {
                 timeout: TIMEOUT,
                 ttl: Duration::from_millis(1),
                 scratch: true,
+                cache: CACHE,
             };
             Pending::new(
                 client.unwrap(),

@@ -8,6 +8,7 @@ mod core_worlds;
 mod drafts;
 mod driver;
 mod driver_troubles;
+mod eviction;
 mod histories;
 mod ledger;
 mod net;

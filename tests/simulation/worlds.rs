@@ -132,6 +132,7 @@ impl World {
             timeout: TIMEOUT,
             ttl: Duration::from_secs(1),
             scratch: true,
+            cache: 1,
         };
         let pending = Pending::new(
             client,

@@ -49,8 +49,12 @@ pub struct PendingDataset {
 }
 
 impl PendingDataset {
-    pub(super) fn new(pending: Arc<Pending>, place: Whereabouts, id: DatasetId) -> Arc<Self> {
-        let state = DatasetState::new(id, 0, pending.options.scratch);
+    pub(super) fn new(
+        pending: Arc<Pending>,
+        place: Whereabouts,
+        (id, life): (DatasetId, u32),
+    ) -> Arc<Self> {
+        let state = DatasetState::new(id, life, pending.options.scratch);
         Arc::new(Self {
             pending,
             place,
@@ -62,6 +66,24 @@ impl PendingDataset {
 
     pub fn place(&self) -> &Whereabouts {
         &self.place
+    }
+
+    /// Returns its name in the order of all groups.
+    pub(super) fn id(&self) -> DatasetId {
+        self.read(DatasetState::id)
+    }
+
+    /// Returns how many bytes it holds if it could be let go.
+    pub(super) fn clean_bytes(&self) -> Option<usize> {
+        let inner = self.lock();
+        inner.is_clean().then(|| inner.state.bytes())
+    }
+
+    /// Forgets the records, if it can be let go. Returns which life of the dataset that was.
+    pub(super) fn evict(&self) -> Option<u32> {
+        let mut inner = self.lock();
+        let is_evicted = inner.is_clean() && inner.state.evict();
+        is_evicted.then(|| inner.state.life())
     }
 
     pub(super) fn pending(&self) -> &Arc<Pending> {
@@ -140,31 +162,40 @@ impl PendingDataset {
         self.pending.surroundings().spawn(run);
     }
 
-    /// Waits for a listing that is younger than `ttl`, made once for all who wait.
+    /// Waits for a listing that is younger than `ttl`, made once for all who wait. The records are
+    /// there when it returns, and may be let go any time after.
     ///
     /// # Errors
     /// At `deadline`, what the service was heard to say; else why it cannot be listed.
     pub async fn refresh(self: &Arc<Self>, deadline: Instant) -> Result<(), Error> {
-        let listed = {
-            let mut inner = self.lock();
-            let (now, ttl) = (self.pending.now(), self.pending.options.ttl);
-            if inner.state.freshness(now, ttl) > Duration::ZERO {
-                return Ok(());
+        loop {
+            let listed = {
+                let mut inner = self.lock();
+                let (now, ttl) = (self.pending.now(), self.pending.options.ttl);
+                if inner.state.freshness(now, ttl) > Duration::ZERO {
+                    return Ok(());
+                }
+                self.await_listing(&mut inner)
+            };
+            match tokio::time::timeout_at(deadline.into(), listed).await {
+                Ok(Ok(Ok(()))) if !self.read(DatasetState::is_listed) => {}
+                Ok(Ok(result)) => return result,
+                Ok(Err(_)) => return Err(ErrorKind::Failed.into()),
+                Err(_) => return Err(self.lock().timed_out()),
             }
-            if !inner.listing {
-                inner.state.want_list();
-            }
-            let wanted = inner.lists_begun + u64::from(!inner.listing);
-            let (sender, receiver) = oneshot::channel();
-            inner.list_waiters.push((wanted, sender));
-            self.start(&mut inner);
-            receiver
-        };
-        match tokio::time::timeout_at(deadline.into(), listed).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(ErrorKind::Failed.into()),
-            Err(_) => Err(self.lock().timed_out()),
         }
+    }
+
+    /// Has a listing be made, unless one is under way.
+    fn await_listing(self: &Arc<Self>, inner: &mut Inner) -> oneshot::Receiver<Result<(), Error>> {
+        if !inner.listing {
+            inner.state.want_list();
+        }
+        let wanted = inner.lists_begun + u64::from(!inner.listing);
+        let (sender, receiver) = oneshot::channel();
+        inner.list_waiters.push((wanted, sender));
+        self.start(inner);
+        receiver
     }
 
     /// Makes changes that belong together, one a key: with `commit=close` waits until the service
@@ -421,6 +452,7 @@ impl PendingDataset {
                 }
                 Step::Idle => {
                     if self.rests() {
+                        lock(&self.pending.datasets).hold(self);
                         return;
                     }
                 }

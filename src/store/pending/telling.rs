@@ -330,6 +330,7 @@ mod tests {
             timeout: TIMEOUT,
             ttl: TIMEOUT,
             scratch: false,
+            cache: 1 << 20,
         };
         let files = (Arc::new(journal.unwrap()), Arc::new(kept));
         let tickets = Arc::new(Tickets::default());

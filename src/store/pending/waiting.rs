@@ -144,6 +144,17 @@ impl Inner {
         self.untold.extend(events.map(Untold::Event));
     }
 
+    /// Returns whether nothing is lost with it but what the service has, and nobody waits for more.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.running
+            && self.list_waiters.is_empty()
+            && self.waiters.is_empty()
+            && self.deletions.is_empty()
+            && self.untold.is_empty()
+            && self.staging == 0
+            && self.state.is_clean()
+    }
+
     /// Returns whether nothing is pending, litter excepted, and nothing is left to tell.
     pub(super) fn is_quiet(&self) -> bool {
         self.state.is_settled() && self.state.has_told() && self.untold.is_empty()

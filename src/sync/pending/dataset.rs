@@ -245,16 +245,37 @@ impl DatasetState {
         std::mem::take(&mut self.events)
     }
 
-    /// Forgets the records, unless something is pending or may yet be carried out. Bases are not
-    /// kept here, so none is lost.
+    /// Returns whether nothing is lost with it but what the service has: nothing is pending, may yet
+    /// be carried out, is open or waits to be told, and no base stands on what was decided.
+    pub fn is_clean(&self) -> bool {
+        self.groups.is_empty()
+            && self.in_flight.is_none()
+            && self.fingerprints.is_empty()
+            && self.open.is_empty()
+            && self.events.is_empty()
+            && self.resolutions.is_empty()
+            && self.successors.is_empty()
+    }
+
+    /// Forgets the records, unless more would be lost with them. Bases are not kept here, so none is
+    /// lost.
     pub fn evict(&mut self) -> bool {
-        if !self.groups.is_empty() || self.in_flight.is_some() || !self.fingerprints.is_empty() {
+        if !self.is_clean() {
             return false;
         }
         self.listed = None;
         self.token = None;
         self.records.clear();
         true
+    }
+
+    /// Returns how many bytes of keys and values the records hold.
+    pub fn bytes(&self) -> usize {
+        let bytes = |(key, remote): (&RecordKey, &Remote)| {
+            let value = remote.value.as_ref();
+            key.text().as_bytes().len() + value.map_or(0, |value| value.as_bytes().len())
+        };
+        self.records.iter().map(bytes).sum()
     }
 
     /// Notes what an earlier process may have sent.

@@ -150,8 +150,18 @@ impl FileSystem {
             self.send_older(ino, &id, deadline).await?;
         }
         let is_noted = self.is_async() && mode != RenameMode::Exchange;
-        let both = self.take_both(source, target, is_noted, deadline);
-        let (source, target) = both.await?;
+        let both = self.take_both(source, target, is_noted, deadline).await;
+        let (source, target) = match both {
+            // What was refused of the new name's file was dropped before it could be taken.
+            Err(_)
+                if target.is_some()
+                    && mode == RenameMode::Replace
+                    && self.inodes().child(parent, new_name).is_none() =>
+            {
+                self.take_both(source, None, is_noted, deadline).await?
+            }
+            both => both?,
+        };
         if mode == RenameMode::Exchange
             && let Some(target) = &target
         {

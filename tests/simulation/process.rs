@@ -431,7 +431,7 @@ impl Process {
             Some(Fault::CrashBefore | Fault::CrashAfter) => return Err(Crashed),
             _ => {
                 let listing = world.services[at].list(since);
-                self.states[at].handle_listed(listing, world.now, &mut self.barrier);
+                self.states[at].handle_listed(listing, world.now, world.now, &mut self.barrier);
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::change::{Base, Change, Digest, Kind, Made, Ticket};
+use super::change::{Base, Change, Digest, Kind, Made, Ticket, note_once};
 use super::planted::Planted;
 use crate::sync::change::Shown;
 use crate::wire::names::RecordKey;
@@ -135,8 +135,12 @@ impl Layer {
             .map_or(&Kind::Remove, |first| &first.kind);
         match compose(first, &change.kind, absent) {
             Composed::One(kind) => {
-                let before = self.change.iter().flat_map(|first| &first.own);
-                let own = before.chain(&change.own).copied().collect();
+                let first = self.change.as_ref();
+                let mut own = first.map_or_else(Vec::new, |first| first.own.clone());
+                change
+                    .own
+                    .iter()
+                    .for_each(|sent| note_once(&mut own, *sent));
                 Some(Some(Change {
                     kind,
                     own,

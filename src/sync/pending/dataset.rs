@@ -110,7 +110,7 @@ pub struct DatasetState {
     life: u32,
     /// What the service has, tombstones included.
     records: BTreeMap<RecordKey, Remote>,
-    /// What the next push is made with, and when it was given out.
+    /// What the next push is made with, and when it came.
     token: Option<(String, Instant)>,
     list_wanted: bool,
     delete_wanted: bool,

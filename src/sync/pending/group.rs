@@ -73,8 +73,8 @@ pub(super) struct Group {
     pub(super) attempts: u32,
     /// Whether a call of it has no answer, and no listing was made since.
     pub(super) unanswered: bool,
-    /// What each call without an answer carried. A call may be carried out late.
-    pub(super) lost: Vec<Vec<(RecordKey, Sent)>>,
+    /// What its calls without an answer carried. A call may be carried out late.
+    pub(super) lost: Vec<(RecordKey, Sent)>,
 }
 
 impl Group {

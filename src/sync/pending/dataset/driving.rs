@@ -13,8 +13,9 @@ use crate::sync::pending::note::Hold;
 use crate::wire::names::RecordKey;
 use crate::wire::records::RecordPatch;
 
-/// How old a session token may be when it is used. A new record makes a dataset again that was
-/// deleted since, and no count tells.
+/// How long after a session token came it may be used. A new record makes a dataset again that was
+/// deleted since, and no count tells. It counts from when the listing came: one that took long is not
+/// followed by another and another.
 const TOKEN_LIFE: Duration = Duration::from_secs(5);
 
 /// What the driver is to do next.

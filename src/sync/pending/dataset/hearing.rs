@@ -8,7 +8,7 @@ use super::{DatasetState, Event, Left, Listed, Outcome};
 use crate::sync::exchange::Listing;
 use crate::sync::pending::barrier::Barrier;
 use crate::sync::pending::batch::Batch;
-use crate::sync::pending::change::Ticket;
+use crate::sync::pending::change::{Ticket, note_once};
 use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::{fingerprint, is_of};
 use crate::sync::pending::group::{Group, Noted};
@@ -25,9 +25,15 @@ const MAX_ATTEMPTS: u32 = 10;
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
 impl DatasetState {
-    /// A listing came: `at` is when it was asked for.
-    pub fn handle_listed(&mut self, mut listing: Listing, at: Instant, barrier: &mut Barrier) {
-        self.token = listing.token.take().map(|token| (token, at));
+    /// A listing came at `now`: `asked` is when it was asked for.
+    pub fn handle_listed(
+        &mut self,
+        mut listing: Listing,
+        asked: Instant,
+        now: Instant,
+        barrier: &mut Barrier,
+    ) {
+        self.token = listing.token.take().map(|token| (token, now));
         let deleted = listing.deleted_after
             || (self.exists && !listing.exists)
             || self.lacks_known_records(&listing);
@@ -53,7 +59,7 @@ impl DatasetState {
         }
         self.listed = Some(Listed {
             sync_count: listing.sync_count,
-            at,
+            at: asked,
         });
         self.resolve_unanswered(barrier);
         for key in changed {
@@ -282,18 +288,17 @@ impl DatasetState {
             let Some(at) = self.position(*ticket) else {
                 continue;
             };
-            let mut lost = Vec::new();
+            let group = &mut self.groups[at];
+            group.unanswered = true;
             for patch in patches {
-                let mut changes = self.groups[at].changes.iter_mut();
+                let mut changes = group.changes.iter_mut();
                 if let Some(change) = changes.find(|change| change.key == patch.key) {
                     let sent = fingerprint(change, patch);
-                    change.own.push(sent);
+                    note_once(&mut change.own, sent);
+                    note_once(&mut group.lost, (patch.key.clone(), sent));
                     self.fingerprints.add(&patch.key, sent);
-                    lost.push((patch.key.clone(), sent));
                 }
             }
-            self.groups[at].unanswered = true;
-            self.groups[at].lost.push(lost);
         }
     }
 
@@ -301,7 +306,7 @@ impl DatasetState {
     /// record is known for ours, all were changed.
     fn resolve_unanswered(&mut self, barrier: &mut Barrier) {
         let is_made = |group: &Group| {
-            let mut sent = group.lost.iter().flatten();
+            let mut sent = group.lost.iter();
             sent.any(|(key, sent)| {
                 self.records
                     .get(key)

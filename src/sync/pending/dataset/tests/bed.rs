@@ -38,6 +38,8 @@ pub(super) struct Bed {
     flying: Vec<Vec<RecordPatch>>,
     /// How often was listed.
     pub(super) listings: usize,
+    /// How long a listing takes, in milliseconds.
+    pub(super) listing_takes: u64,
     start: Instant,
     tickets: u64,
     places: i64,
@@ -86,6 +88,7 @@ impl Bed {
             unseen: Unseen::Keep,
             flying: vec![Vec::new(); datasets],
             listings: 0,
+            listing_takes: 0,
             start,
             tickets: 0,
             places: 0,
@@ -152,6 +155,8 @@ impl Bed {
 
     fn listed(&mut self, of: usize, since: i64) {
         self.listings += 1;
+        let asked = self.now;
+        self.wait(self.listing_takes);
         let service = &self.services[of];
         let newer = service.records.values();
         let newer = newer.filter(|record| record.sync_count > since);
@@ -163,7 +168,7 @@ impl Bed {
             records: newer.cloned().collect(),
             token: Some("token".to_owned()),
         };
-        self.states[of].handle_listed(listing, self.now, &mut self.barrier);
+        self.states[of].handle_listed(listing, asked, self.now, &mut self.barrier);
         self.take();
     }
 

@@ -228,9 +228,9 @@ impl Barrier {
         self.groups.len()
     }
 
-    /// Returns whether no group is in the order.
+    /// Returns whether no group is in the order, nor about to be.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.groups.is_empty() && self.under_way.is_empty()
     }
 }
 

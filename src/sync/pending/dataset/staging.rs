@@ -235,17 +235,21 @@ impl DatasetState {
         barrier: &mut Barrier,
         fresh: &mut dyn FnMut() -> Ticket,
     ) -> Staged {
-        let is_noted = |hold: Option<Hold>| how.commit == Commit::Async || hold.is_some();
-        let waits = !is_noted(parts[0].1);
-        let has_notes = parts.iter().any(|(_, hold)| is_noted(*hold));
+        // Where nothing is left, what was noted is taken out, and nothing is sent.
+        let is_noted = |(changes, hold): &Part| {
+            how.commit == Commit::Async || hold.is_some() || changes.is_empty()
+        };
+        let waits = !is_noted(&parts[0]);
+        let has_notes = parts.iter().any(is_noted);
         let mut staged = Staged {
             waits,
             // What is not for the journal takes the place of nothing before it is made.
             replaced: if waits { Vec::new() } else { absorbed.clone() },
             notes: Vec::new(),
         };
-        for (at, (changes, hold)) in parts.into_iter().enumerate() {
-            let notes = is_noted(hold);
+        for (at, part) in parts.into_iter().enumerate() {
+            let notes = is_noted(&part);
+            let (changes, hold) = part;
             let group = Group {
                 ticket: if at == 0 { ticket } else { fresh() },
                 noted: match has_notes {
@@ -260,10 +264,11 @@ impl DatasetState {
                 part_of: (at > 0).then_some(ticket),
                 ..self.fresh_group(&absorbed, changes, how)
             };
-            if notes && !group.changes.is_empty() {
-                staged.notes.push(self.note(&group));
+            // Where nothing is left there is nothing to note, and no removal to come.
+            if !group.changes.is_empty() {
+                staged.notes.extend(notes.then(|| self.note(&group)));
+                self.announce(&group, barrier);
             }
-            self.announce(&group, barrier);
             self.groups.push(group);
         }
         for group in &mut self.groups {

@@ -214,7 +214,7 @@ fn l1_litter_goes_with_its_dataset() {
             true => bed.states[0].handle_deleted(bed.now, &mut bed.barrier),
             false => {
                 let gone = Listing::default();
-                bed.states[0].handle_listed(gone, bed.now, &mut bed.barrier);
+                bed.states[0].handle_listed(gone, bed.now, bed.now, &mut bed.barrier);
             }
         }
         bed.take();
@@ -302,4 +302,32 @@ fn l2_litter_that_an_earlier_process_left_is_written_anew_in_its_place() {
         .map(|noted| &noted.change)
         .collect();
     assert_eq!(litter[0].kind, Kind::Whole(bytes("1+")));
+}
+
+#[test]
+fn l1_a_backup_that_was_split_off_is_not_written_before_that_is_made_or_undone() {
+    for made in [true, false] {
+        let mut bed = Bed::having(&[("k", "old")]);
+        bed.queue_rename("k", "k~");
+        let change = bed.change(0, "k", whole("new"));
+        let closed = bed.put(0, vec![change], Commit::Close);
+        assert_eq!(bed.go(0), ["k=new"]);
+        for name in ["k", "k~"] {
+            let change = bed.change(0, name, whole("mine"));
+            let (_, staged) = bed.stage(0, vec![change], Commit::Async);
+            assert_eq!(staged, None, "{name}");
+        }
+        if made {
+            bed.answer(0);
+        } else {
+            bed.leave(0, closed);
+            bed.lose(0);
+        }
+        bed.queue("k~", whole("mine"));
+        assert_eq!(bed.view(0, "k~").as_deref(), Some("mine"));
+        bed.drive();
+        assert_eq!(bed.view(0, "k~").as_deref(), Some("mine"));
+        let there = bed.services[0].value("k~");
+        assert_eq!(there.is_none(), made, "litter, or what was renamed");
+    }
 }

@@ -223,6 +223,7 @@ impl Process {
                 Some(places) => self.states[of].handle_noted(ticket, &places, &mut self.barrier),
                 None => {
                     self.states[of].handle_not_noted(ticket, &mut self.barrier);
+                    self.states[of].forget(ticket);
                     return Ok(Told::Failed);
                 }
             }

@@ -293,7 +293,10 @@ impl PendingDataset {
             let mut barrier = lock(&self.pending.barrier);
             match &noted {
                 Ok(places) => inner.state.handle_noted(ticket, places, &mut barrier),
-                Err(_) => inner.state.handle_not_noted(ticket, &mut barrier),
+                Err(_) => {
+                    inner.state.handle_not_noted(ticket, &mut barrier);
+                    inner.forget(ticket);
+                }
             }
             inner.state.take_renoted()
         };

@@ -95,16 +95,27 @@ impl Composition {
             });
             return Some(());
         };
-        let made = layer.maker.map(|ticket| Made {
-            ticket,
-            digest: layer.digest(service),
-        });
-        if made != change.base.pending {
+        if layer.made(service) != change.base.pending {
             return None;
         }
         layer.change = layer.over(change)?;
         layer.maker = maker;
         Some(())
+    }
+
+    /// Returns what a change of each key has as its base.
+    pub(super) fn bases(
+        &self,
+        service: impl Fn(&RecordKey) -> Option<Digest>,
+    ) -> Vec<(RecordKey, Base)> {
+        let base = |layer: &Layer| Base {
+            pending: layer.made(service(&layer.key)),
+            ..layer.base
+        };
+        let layers = self.0.iter();
+        layers
+            .map(|layer| (layer.key.clone(), base(layer)))
+            .collect()
     }
 
     /// Returns what is left.
@@ -115,6 +126,14 @@ impl Composition {
 }
 
 impl Layer {
+    fn made(&self, service: Option<Digest>) -> Option<Made> {
+        let made = |ticket| Made {
+            ticket,
+            digest: self.digest(service),
+        };
+        self.maker.map(made)
+    }
+
     /// Returns the digest of what the key is shown as.
     fn digest(&self, service: Option<Digest>) -> Option<Digest> {
         match &self.change.as_ref()?.kind {

@@ -110,7 +110,7 @@ impl DatasetState {
         Group {
             ticket: left.note.ticket,
             noted: Noted::Yes(left.places),
-            awaited: false,
+            awaited_as: BTreeSet::new(),
             gathers_since: now,
             not_before: None,
             hold: held.map(|(hold, since)| begin_hold(hold, now, since)),

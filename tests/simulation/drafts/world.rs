@@ -469,6 +469,7 @@ impl World {
         if self.journal_is_full {
             self.state.handle_not_noted(ticket, &mut self.barrier);
             let effects = self.drafts.not_noted(DATASET, ticket, Refusal::Lost);
+            self.state.forget(ticket);
             self.carry_out(effects);
             return;
         }

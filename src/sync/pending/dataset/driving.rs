@@ -179,7 +179,7 @@ impl DatasetState {
                 continue;
             }
             let due = group.gathers_since + GATHER;
-            match group.awaited || due <= now {
+            match group.is_awaited() || due <= now {
                 true => is_due = true,
                 false => wakes.push(due),
             }
@@ -271,7 +271,7 @@ enum Held {
 fn is_for_sending(group: &Group) -> bool {
     let is_noted = matches!(group.noted, Noted::Yes(_));
     let is_under_way = matches!(group.noted, Noted::UnderWay { .. });
-    (group.awaited || is_noted) && !is_under_way && group.replaced_by.is_none()
+    (group.is_awaited() || is_noted) && !is_under_way && group.replaced_by.is_none()
 }
 
 /// Returns a group that one waits for, if it is not among those that go along. What only its caller

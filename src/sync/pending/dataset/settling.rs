@@ -8,7 +8,6 @@ use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Noted};
 use crate::sync::pending::note::{Rebased, Settled};
 use crate::sync::pending::resolution::Resolution;
-use crate::wire::names::RecordKey;
 
 impl DatasetState {
     /// A group was made, or is made already.
@@ -92,6 +91,10 @@ impl DatasetState {
             return;
         };
         let group = self.groups.remove(at);
+        let resolutions = match outcome {
+            Outcome::Made(_) => self.made(&group.changes),
+            _ => self.undone(ticket, &group.changes),
+        };
         let mut settled = Settled::default();
         if matches!(group.noted, Noted::Yes(_)) {
             settled.removed.push(ticket);
@@ -102,12 +105,15 @@ impl DatasetState {
                 .extend(self.take_over_at_last(ticket, barrier)),
             _ => settled.removed.extend(self.undo_split(ticket, barrier)),
         }
-        let resolutions = self.resolutions_of(&group, &outcome);
         self.resolutions.insert(ticket, resolutions.clone());
         let dependents = self.rebase(&mut settled);
+        let aliases = self.aliases(ticket);
+        let decided = aliases.iter().copied().chain([ticket]);
+        let answered = decided.filter(|ticket| self.pending_of(*ticket).is_empty());
         self.events.push(Event {
             ticket,
-            aliases: self.aliases(ticket),
+            answered: answered.collect(),
+            aliases,
             outcome: outcome.clone(),
             resolutions,
             settled,
@@ -144,17 +150,36 @@ impl DatasetState {
         parts
     }
 
-    fn resolutions_of(&self, group: &Group, outcome: &Outcome) -> Vec<Resolution> {
-        let made = |key: &RecordKey| match outcome {
-            Outcome::Made(_) => Some((digest(self.records.get(key)), self.base(key))),
-            Outcome::Refused(..) | Outcome::GivenBack(..) | Outcome::Waits(_) => None,
-        };
+    /// Returns what bases on changes come to that were made.
+    fn made(&self, changes: &[Change]) -> Vec<Resolution> {
         let of = |change: &Change| Resolution {
             key: change.key.clone(),
-            made: made(&change.key),
+            made: Some((
+                digest(self.records.get(&change.key)),
+                self.base(&change.key),
+            )),
             otherwise: change.base,
         };
-        group.changes.iter().map(of).collect()
+        changes.iter().map(of).collect()
+    }
+
+    /// Returns what bases on changes of a ticket come to that are not made: what they were to take
+    /// the place of is as it was.
+    pub(super) fn undone(&self, ticket: Ticket, changes: &[Change]) -> Vec<Resolution> {
+        let composed = self.composed(&self.replaced_by(ticket));
+        let under = composed.map(|composed| composed.bases(|key| digest(self.records.get(key))));
+        let mut bases = under.unwrap_or_default();
+        for change in changes {
+            if bases.iter().all(|(key, _)| *key != change.key) {
+                bases.push((change.key.clone(), change.base));
+            }
+        }
+        let of = |(key, otherwise)| Resolution {
+            key,
+            made: None,
+            otherwise,
+        };
+        bases.into_iter().map(of).collect()
     }
 
     /// Returns the tickets whose groups the one of this ticket took the place of.

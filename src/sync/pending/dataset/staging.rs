@@ -147,12 +147,7 @@ impl DatasetState {
         changes: &[Change],
         barrier: &Barrier,
     ) -> Option<Vec<Change>> {
-        let mut composed = Composition::default();
-        for group in self.absorbed(absorbed) {
-            for change in &group.changes {
-                composed.lay(change, Some(group.ticket), self.shown_digest(&change.key))?;
-            }
-        }
+        let mut composed = self.composed(absorbed)?;
         for change in changes {
             composed.lay(change, None, self.shown_digest(&change.key))?;
         }
@@ -164,6 +159,17 @@ impl DatasetState {
             || self.drops_a_move(absorbed, &changes, barrier)
             || self.forgets_a_move(absorbed, &changes, barrier);
         (!reaches_over && !drops).then_some(changes)
+    }
+
+    /// Composes groups, in order; None if they stay apart.
+    pub(super) fn composed(&self, groups: &[Ticket]) -> Option<Composition> {
+        let mut composed = Composition::default();
+        for group in self.absorbed(groups) {
+            for change in &group.changes {
+                composed.lay(change, Some(group.ticket), self.shown_digest(&change.key))?;
+            }
+        }
+        Some(composed)
     }
 
     /// Returns whether a value would be in no set any more that a removal waits for elsewhere.
@@ -259,7 +265,7 @@ impl DatasetState {
                     },
                     false => Noted::No,
                 },
-                awaited: at == 0 && waits,
+                awaited_as: (at == 0 && waits).then_some(ticket).into_iter().collect(),
                 hold: hold.map(|hold| begin_hold(hold, how.now, how.date)),
                 part_of: (at > 0).then_some(ticket),
                 ..self.fresh_group(&absorbed, changes, how)
@@ -292,7 +298,7 @@ impl DatasetState {
         Group {
             ticket: Ticket(0),
             noted: Noted::No,
-            awaited: false,
+            awaited_as: BTreeSet::new(),
             gathers_since: since.unwrap_or(how.now),
             not_before: None,
             hold: None,
@@ -318,7 +324,7 @@ impl DatasetState {
             let removes = removes.filter_map(|change| self.removed_digest(change));
             barrier.begin(self.id, group.ticket, removes.collect());
         }
-        if group.awaited {
+        if group.is_awaited() {
             let removals = group
                 .changes
                 .iter()
@@ -402,7 +408,7 @@ impl DatasetState {
         };
         if let Some(why) = group.refused.take() {
             self.refuse_for(ticket, why, barrier);
-        } else if group.noted == Noted::No && !group.awaited && !group.changes.is_empty() {
+        } else if group.noted == Noted::No && !group.is_awaited() && !group.changes.is_empty() {
             self.give_back(ticket, Refusal::Lost, barrier);
         }
     }
@@ -415,8 +421,14 @@ impl DatasetState {
         barrier: &mut Barrier,
     ) -> Vec<Ticket> {
         let replaced = self.replaced_by(ticket);
+        let awaited_as = self.absorbed(&replaced).map(|group| &group.awaited_as);
+        let awaited_as: BTreeSet<Ticket> = awaited_as.flatten().copied().collect();
         self.groups
             .retain(|group| !replaced.contains(&group.ticket));
+        let is_sent = |group: &&mut Group| by.contains(&group.ticket) && group.hold.is_none();
+        for group in self.groups.iter_mut().filter(is_sent) {
+            group.awaited_as.extend(&awaited_as);
+        }
         for old in &replaced {
             barrier.replace(*old);
             self.successors.insert(*old, by.to_vec());
@@ -474,14 +486,18 @@ impl DatasetState {
     }
 
     /// What was staged under a ticket cannot be noted: all is as it was before, and the changes are
-    /// their writer's.
+    /// their writer's. What bases on them come to is kept until [`DatasetState::forget`].
     pub fn handle_not_noted(&mut self, ticket: Ticket, barrier: &mut Barrier) {
         let is_of =
             |group: &Group| matches!(group.noted, Noted::UnderWay { with, .. } if with == ticket);
+        let mut changes = Vec::new();
         for group in self.groups.iter().filter(|group| is_of(group)) {
             barrier.cancel(group.ticket);
+            changes.extend(group.changes.iter().cloned());
         }
         self.groups.retain(|group| !is_of(group));
+        let undone = self.undone(ticket, &changes);
+        self.resolutions.insert(ticket, undone);
         self.revive_replaced(ticket);
     }
 }

@@ -45,6 +45,10 @@ pub(super) fn plan_group<'a>(
             device_last_modified_date: Some(change.modified),
         });
     }
+    for old in &mut replaced {
+        let carries = |patch: &RecordPatch| patch.value.as_ref() == Some(&old.value);
+        old.seen |= patches.iter().any(carries);
+    }
     match patches.is_empty() {
         true => Planned::Nothing,
         false => Planned::Send(patches, replaced),

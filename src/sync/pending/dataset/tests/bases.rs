@@ -254,3 +254,22 @@ fn b1_a_moved_value_shows_nobody_what_was_written_elsewhere() {
     assert_eq!(bed.refusal(rename), Some(&Refusal::Stale));
     assert_eq!(bed.services[0].value("b"), Some("2"));
 }
+
+#[test]
+fn s9_what_a_rename_moves_lives_on_though_another_wrote_the_same_since() {
+    for (theirs, seen) in [("1", true), ("other", false)] {
+        let mut bed = Bed::having(&[("a", "1")]);
+        let changes = bed.rename(0, "a", "b");
+        bed.other(0, "a", Some(theirs));
+        bed.put(0, changes, Commit::Async);
+        bed.list(0);
+        bed.wait(100);
+        let Step::Update { replaced, .. } = bed.step(0) else {
+            panic!("it may go");
+        };
+        let [old] = &replaced[..] else {
+            panic!("{replaced:?}");
+        };
+        assert_eq!((&old.key, old.seen), (&key("a"), seen), "{theirs}");
+    }
+}

@@ -54,9 +54,9 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
             true => return Composed::Nothing,
             false => Remove,
         },
-        // Who appends to what is not there begins it.
-        (Remove, Append { whole, .. }) => Whole(whole.clone()),
-        (Remove, Edit(_) | Times | Remove) => return Composed::Two,
+        // Who adds to what he removed, or changes it, begins it.
+        (Remove, Append { whole, .. } | Edit(whole)) => Whole(whole.clone()),
+        (Remove, Times | Remove) => return Composed::Two,
     })
 }
 
@@ -197,12 +197,12 @@ mod tests {
     /// What a record comes to; None if the change cannot be made of it.
     fn apply(kind: &Kind, record: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
         Some(match (kind, record) {
-            (Kind::Whole(text), _) | (Kind::Edit(text), Some(_)) => Some(text.to_vec()),
+            (Kind::Whole(text) | Kind::Edit(text), _) => Some(text.to_vec()),
             (Kind::Append { text, .. }, Some(record)) => Some([&record[..], text].concat()),
             (Kind::Append { whole, .. }, None) => Some(whole.to_vec()),
             (Kind::Times, Some(record)) => Some(record),
             (Kind::Remove, Some(_)) => None,
-            (Kind::Edit(_) | Kind::Times | Kind::Remove, None) => return None,
+            (Kind::Times | Kind::Remove, None) => return None,
         })
     }
 

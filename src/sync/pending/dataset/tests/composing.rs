@@ -191,12 +191,12 @@ fn w3_a_record_made_and_removed_is_removed_if_it_was_sent() {
 }
 
 #[test]
-fn w3_an_edit_of_what_is_not_there_stays_apart() {
+fn w3_an_edit_of_what_was_removed_begins_it() {
     let mut bed = Bed::having(&[("k", "old")]);
     bed.queue("k", Kind::Remove);
     bed.queue("k", edit("1"));
-    assert_eq!(bed.rows.len(), 2);
-    assert_eq!(bed.drive(), ["-k", "k=1"]);
+    assert_eq!(bed.rows.len(), 1);
+    assert_eq!(bed.drive(), ["k=1"]);
 }
 
 #[test]

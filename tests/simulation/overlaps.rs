@@ -78,7 +78,7 @@ impl Bench {
             Ticket(last)
         };
         let staged = self.states[of].stage(ticket, changes, how, &mut self.barrier, &mut fresh);
-        (ticket, staged.unwrap())
+        (ticket, staged.unwrap().unwrap())
     }
 
     fn noted(&mut self, of: usize, ticket: Ticket, staged: &Staged) {

@@ -217,6 +217,7 @@ impl Process {
         };
         let staged = self.states[of].stage(ticket, changes, how, &mut self.barrier, &mut fresh);
         world.disk.last_ticket = last;
+        let staged = staged.expect("tokens are text");
         let staged = staged.expect("nothing is noted meanwhile");
         if !staged.notes.is_empty() || !staged.replaced.is_empty() {
             match self.note(world, of, &staged.notes, &staged.replaced)? {

@@ -240,7 +240,7 @@ impl PendingDataset {
                 let changes = changes.clone();
                 let staged = inner
                     .state
-                    .stage(ticket, changes, how, &mut barrier, &mut fresh);
+                    .stage(ticket, changes, how, &mut barrier, &mut fresh)?;
                 drop(barrier);
                 if staged.is_none() && staging.is_none() {
                     staging = Some(Staging::begin(self, &mut inner));

@@ -449,7 +449,7 @@ impl World {
             &mut self.barrier,
             &mut fresh,
         );
-        let Some(staged) = staged else {
+        let Ok(Some(staged)) = staged else {
             return Err(TestCaseError::fail(
                 "nothing is being noted, and it is busy",
             ));

@@ -9,7 +9,7 @@ use crate::sync::change::{Left as Known, Shown};
 use crate::sync::pending::barrier::{Barrier, Standing};
 use crate::sync::pending::change::{Change, Digest, Kind, Ticket};
 use crate::sync::pending::compose::Composition;
-use crate::sync::pending::decide::Refusal;
+use crate::sync::pending::decide::{Refusal, check};
 use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Noted, Places, Shape, carried};
 use crate::sync::pending::note::{Hold, Note, NotedChange, Place};
@@ -60,6 +60,9 @@ impl DatasetState {
     /// Puts changes that belong together in line, one a key. `fresh` gives tickets.
     ///
     /// Returns None while something of the same keys is being noted: the caller waits for that.
+    ///
+    /// # Errors
+    /// What no record can be, and is not held back, is not put in line.
     pub fn stage(
         &mut self,
         ticket: Ticket,
@@ -67,7 +70,7 @@ impl DatasetState {
         how: How,
         barrier: &mut Barrier,
         fresh: &mut dyn FnMut() -> Ticket,
-    ) -> Option<Staged> {
+    ) -> Result<Option<Staged>, Refusal> {
         for change in &mut changes {
             change.base = self.normalized(change.base, &change.key);
         }
@@ -77,20 +80,23 @@ impl DatasetState {
             busy && group.shares_a_key(&keys)
         };
         if self.groups.iter().any(is_busy) {
-            return None;
+            return Ok(None);
         }
         let absorbed = self.absorbable(&keys);
         let (absorbed, changes) = match self.compose(&absorbed, &changes, barrier) {
             Some(composed) => (absorbed, composed),
             None => (Vec::new(), changes),
         };
-        if absorbed.is_empty() {
-            self.end_holds_of(&keys, how.now);
-        }
         let was_passing = self.any_has_hold(&absorbed, Hold::Passing);
         let in_grace = self.any_has_hold(&absorbed, Hold::Grace);
         let parts = self.split(changes, how.private || was_passing, in_grace);
-        Some(self.put(ticket, absorbed, parts, how, barrier, fresh))
+        for (changes, _) in parts.iter().filter(|(_, hold)| hold.is_none()) {
+            changes.iter().try_for_each(|change| check(&change.kind))?;
+        }
+        if absorbed.is_empty() {
+            self.end_holds_of(&keys, how.now);
+        }
+        Ok(Some(self.put(ticket, absorbed, parts, how, barrier, fresh)))
     }
 
     /// Ends the holds of what changes of these keys have to wait for.

@@ -199,14 +199,15 @@ impl Bed {
         Some(String::from_utf8(value.to_vec()).unwrap())
     }
 
-    /// Stages changes, and no more.
+    /// Stages changes, which can be made, and no more.
     pub(super) fn stage(
         &mut self,
         of: usize,
         changes: Vec<Change>,
         commit: Commit,
     ) -> (Ticket, Option<Staged>) {
-        self.stage_as(of, changes, commit, false)
+        let (ticket, staged) = self.stage_as(of, changes, commit, false);
+        (ticket, staged.expect("a record can be so"))
     }
 
     pub(super) fn stage_as(
@@ -215,7 +216,7 @@ impl Bed {
         changes: Vec<Change>,
         commit: Commit,
         private: bool,
-    ) -> (Ticket, Option<Staged>) {
+    ) -> (Ticket, Result<Option<Staged>, Refusal>) {
         let ticket = self.ticket();
         let how = How {
             commit,

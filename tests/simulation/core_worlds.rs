@@ -197,7 +197,9 @@ impl CoreWorld {
         if let Some(value) = &value
             && !appends.is_some_and(|(new, old)| new.starts_with(old.as_str()))
         {
-            self.world.ledger.take(value, true);
+            // Who has no answer yet makes his whole text anew, and what took its place is kept.
+            let is_gone = new.is_none() || !self.is_under_way(value);
+            self.world.ledger.take(value, is_gone);
         }
         self.world.services[*of].change(key, new.as_deref(), 5);
         if new.is_some() {
@@ -206,7 +208,8 @@ impl CoreWorld {
     }
 
     /// Returns the version that a change is made of: what is shown, or what somebody has open.
-    fn version(&mut self, process: &Process, (of, key): &Place) -> View {
+    fn version(&mut self, process: &mut Process, (of, key): &Place) -> View {
+        self.hear(process);
         let of_process = |journal: &u64| *journal == process.journal;
         let mut open = self
             .open
@@ -357,6 +360,10 @@ impl CoreWorld {
             journal: process.journal,
             begun,
             is_noted: false,
+            bases: shown
+                .iter()
+                .map(|(key, view)| (key.clone(), view.base))
+                .collect(),
             token,
         };
         if self.overlaps && self.random.percent(40) {
@@ -371,7 +378,7 @@ impl CoreWorld {
             return Ok(Told::Failed);
         }
         let told = self.go_on(process, &mut caller, true)?;
-        if is_current && told == Some(Told::Done) && !caller.begun.waits() {
+        if is_current && told == Some(Told::Done) && !caller.begun.staged.waits {
             self.check_shown(process, of, &shown);
         }
         Ok(told.unwrap_or(Told::Failed))

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use cognitofs::sync::pending::planted::Planted;
 use cognitofs::sync::pending::recovery::Recovered;
 use cognitofs::sync::pending::{
-    Barrier, Change, Commit, DatasetId, DatasetState, Hold, How, Note, Outcome, Place, Places,
-    Settled, Staged, Step, Ticket,
+    Barrier, Change, Commit, DatasetId, DatasetState, Event, Hold, How, Note, Outcome, Place,
+    Places, Settled, Staged, Step, Ticket,
 };
 use cognitofs::wire::records::RecordPatch;
 use cognitofs::wire::timestamp::Timestamp;
@@ -161,14 +161,7 @@ pub enum Told {
 pub struct Begun {
     pub of: usize,
     pub ticket: Ticket,
-    staged: Staged,
-}
-
-impl Begun {
-    /// Returns whether its caller waits for the outcome.
-    pub fn waits(&self) -> bool {
-        self.staged.waits
-    }
+    pub staged: Staged,
 }
 
 pub struct Process {
@@ -177,6 +170,8 @@ pub struct Process {
     pub journal: u64,
     /// What those who wait for tickets were told.
     pub answers: BTreeMap<Ticket, Told>,
+    /// What happened in which dataset, and whoever has a version open does not know yet.
+    pub untold: Vec<(usize, Event)>,
     start: Instant,
 }
 
@@ -191,6 +186,7 @@ impl Process {
             barrier: Barrier::default(),
             journal,
             answers: BTreeMap::new(),
+            untold: Vec::new(),
             start,
         };
         let held = world.disk.held.clone();
@@ -423,12 +419,13 @@ impl Process {
                     Outcome::Made(_) => Told::Done,
                     _ => Told::Failed,
                 };
-                for ticket in event.answered {
-                    if of == Some(ticket) {
+                for ticket in &event.answered {
+                    if of == Some(*ticket) {
                         told = Some(answer.clone());
                     }
-                    self.answers.insert(ticket, answer.clone());
+                    self.answers.insert(*ticket, answer.clone());
                 }
+                self.untold.push((at, event));
             }
         }
     }

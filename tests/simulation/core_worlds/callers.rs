@@ -1,8 +1,9 @@
 //! Callers whose changes are in line while others begin, and what all see meanwhile.
 
-use cognitofs::sync::pending::{Change, Kind, View};
+use cognitofs::sync::pending::{Base, Change, Kind, Outcome, View};
 use cognitofs::wire::names::RecordKey;
 
+use super::super::ledger::tokens;
 use super::super::process::{Begun, Crashed, Process, Told};
 use super::{CoreWorld, DATASETS, NAMES, text};
 
@@ -11,10 +12,49 @@ pub(super) struct Caller {
     pub(super) journal: u64,
     pub(super) begun: Begun,
     pub(super) is_noted: bool,
+    /// What his changes are based on.
+    pub(super) bases: Vec<(RecordKey, Base)>,
     pub(super) token: Option<String>,
 }
 
 impl CoreWorld {
+    /// Returns whether something of a text is on its way to the service as far as somebody knows.
+    pub(super) fn is_under_way(&self, text: &str) -> bool {
+        let rows = self.world.disk.rows.iter();
+        let noted = rows.flat_map(|row| &row.note.changes);
+        let wholes = noted.filter_map(|noted| noted.change.kind.whole());
+        let written = wholes.map(|whole| String::from_utf8_lossy(whole).into_owned());
+        let waiting = self
+            .callers
+            .iter()
+            .filter_map(|caller| caller.token.clone());
+        let mut under_way = written.chain(waiting);
+        let tokens = tokens(text);
+        under_way.any(|other| tokens.iter().any(|token| other.contains(token)))
+    }
+
+    /// Whoever has a version open hears what became of it.
+    pub(super) fn hear(&mut self, process: &mut Process) {
+        for (of, event) in process.untold.drain(..) {
+            let of_process = |journal: u64, at: usize| (journal, at) == (process.journal, of);
+            for (journal, at, key, view) in &mut self.open {
+                let Some(made) = view.base.pending.filter(|_| of_process(*journal, *at)) else {
+                    continue;
+                };
+                let is_its = made.ticket == event.ticket;
+                let mut resolutions = event.resolutions.iter();
+                let resolution = resolutions.find(|one| one.key == *key);
+                match resolution.filter(|_| is_its || event.aliases.contains(&made.ticket)) {
+                    Some(resolution) => view.base = resolution.resolve(view.base),
+                    None if is_its && !matches!(event.outcome, Outcome::Waits(_)) => {
+                        view.base = view.base.settled();
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
     /// What was noted is what is shown.
     pub(super) fn check_shown(
         &mut self,
@@ -24,8 +64,8 @@ impl CoreWorld {
     ) {
         for (key, expected) in shown {
             let view = process.states[of].view(key);
-            // Where ours is gone, another's may be there.
-            let is_gone = !expected.is_there() && view.base.pending.is_none();
+            // Where one is gone, another's may be there.
+            let is_gone = !expected.is_there() && view.base != expected.base;
             if view.value != expected.value && !is_gone {
                 let (is, was) = (text(&view), text(expected));
                 let wrong = format!("{key:?} was noted as {was:?} and is shown as {is:?}");
@@ -45,11 +85,21 @@ impl CoreWorld {
         if !caller.is_noted {
             if !process.note_begun(&mut self.world, &caller.begun)? {
                 self.trace.push("is not noted".to_owned());
+                self.hear(process);
+                let (of, ticket) = (caller.begun.of, caller.begun.ticket);
+                for (key, base) in &caller.bases {
+                    let open = self.open.iter_mut().filter(|(journal, at, other, view)| {
+                        let pending = view.base.pending;
+                        (*journal, *at, other) == (process.journal, of, key)
+                            && pending.is_some_and(|made| made.ticket == ticket)
+                    });
+                    open.for_each(|(.., view)| view.base = *base);
+                }
                 return Ok(Some(Told::Failed));
             }
             caller.is_noted = true;
         }
-        if caller.begun.waits() && !waits {
+        if caller.begun.staged.waits && !waits {
             return Ok(None);
         }
         let told = process.see_through(&mut self.world, &caller.begun)?;
@@ -109,17 +159,23 @@ impl CoreWorld {
     pub(super) fn look(&mut self, process: &mut Process) -> Result<(), Crashed> {
         let keys = NAMES.map(|name| RecordKey::new(name).unwrap());
         let places = (0..DATASETS).flat_map(|of| keys.iter().map(move |key| (of, key)));
-        let made = |process: &Process, of: usize, key| {
-            let view = process.states[of].view(key);
-            view.base.pending.map(|made| made.ticket)
-        };
-        let before: Vec<_> = places
-            .map(|(of, key)| (of, key, made(process, of, key)))
-            .collect();
+        let view = |process: &Process, of: usize, key| process.states[of].view(key);
+        let pending = |view: &View| view.base.pending.map(|made| made.ticket);
+        let mut before = Vec::new();
+        for (of, key) in places {
+            let state = &process.states[of];
+            let remote = state.remote(key).and_then(|remote| remote.value.as_ref());
+            let view = view(process, of, key);
+            // A date has no text of its own, and litter hides no record.
+            let is_own = view.value.as_deref() != remote.map(|value| value.as_bytes());
+            if is_own && state.litter() == 0 {
+                before.extend(pending(&view).map(|ticket| (of, key, ticket)));
+            }
+        }
         process.look(&mut self.world)?;
         for (of, key, ticket) in before {
-            let is_pending = |ticket| !process.states[of].pending_of(ticket).is_empty();
-            if ticket.is_some_and(is_pending) && made(process, of, key) != ticket {
+            let is_pending = !process.states[of].pending_of(ticket).is_empty();
+            if is_pending && pending(&view(process, of, key)) != Some(ticket) {
                 let wrong = format!("{ticket:?} is pending and {key:?} does not show it");
                 self.world.wrong.get_or_insert(wrong);
             }

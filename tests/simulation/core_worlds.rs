@@ -369,10 +369,14 @@ impl CoreWorld {
         if self.overlaps && self.random.percent(40) {
             let ticket = caller.begun.ticket;
             self.trace.push(format!("{ticket:?} begins"));
-            for (key, mut view) in shown {
-                let digest = view.value.as_deref().map(Digest::of);
+            // Nobody sees a name that is being changed: who looks it up waits.
+            if let [(key, view)] = &shown[..]
+                && let Some(value) = &view.value
+            {
+                let digest = Some(Digest::of(value));
+                let mut view = view.clone();
                 view.base.pending = Some(Made { ticket, digest });
-                self.open.push((process.journal, of, key, view));
+                self.open.push((process.journal, of, key.clone(), view));
             }
             self.callers.push(caller);
             return Ok(Told::Failed);

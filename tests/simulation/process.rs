@@ -172,6 +172,8 @@ pub struct Process {
     pub answers: BTreeMap<Ticket, Told>,
     /// What happened in which dataset, and whoever has a version open does not know yet.
     pub untold: Vec<(usize, Event)>,
+    /// How many changes the journal is still to take.
+    under_way: usize,
     start: Instant,
 }
 
@@ -187,6 +189,7 @@ impl Process {
             journal,
             answers: BTreeMap::new(),
             untold: Vec::new(),
+            under_way: 0,
             start,
         };
         let held = world.disk.held.clone();
@@ -250,12 +253,14 @@ impl Process {
         };
         let staged = self.states[of].stage(ticket, changes, how, &mut self.barrier, &mut fresh);
         let staged = staged.expect("tokens are text")?;
+        self.under_way += 1;
         Some(Begun { of, ticket, staged })
     }
 
     /// Has the journal take what was put in line. Returns whether it did.
     pub fn note_begun(&mut self, world: &mut World, begun: &Begun) -> Result<bool, Crashed> {
         let Begun { of, ticket, staged } = begun;
+        self.under_way -= 1;
         if staged.notes.is_empty() && staged.replaced.is_empty() {
             return Ok(true);
         }
@@ -283,10 +288,7 @@ impl Process {
         match (begun.staged.waits, self.answers.get(&begun.ticket)) {
             (true, Some(told)) => Ok(told.clone()),
             (true, None) => self.drive(world, Some((begun.of, begun.ticket))),
-            (false, _) => {
-                self.tell(world, None)?;
-                Ok(Told::Done)
-            }
+            (false, _) => self.tell(world, None).map(|_| Told::Done),
         }
     }
 
@@ -300,9 +302,9 @@ impl Process {
         if self.states[of].wait_for(ticket) {
             self.answers.remove(&ticket);
             self.drive(world, Some((of, ticket)))?;
-            let left = self.states[of].pending_of(ticket);
-            if self.answers.contains_key(&ticket) && !left.is_empty() {
-                let wrong = format!("{ticket:?} was answered, and {left:?} is pending");
+            let is_pending = !self.states[of].pending_of(ticket).is_empty();
+            if is_pending && self.answers.contains_key(&ticket) {
+                let wrong = format!("{ticket:?} was answered, and is pending");
                 world.wrong.get_or_insert(wrong);
             }
         }
@@ -469,6 +471,8 @@ impl Process {
                 (false, ..) => {}
                 (true, Some(until), _) => world.now = world.now.max(until),
                 (true, None, None) => return Ok(Told::Done),
+                // It may wait for what the journal has not taken yet.
+                (true, None, of) if self.under_way > 0 => return self.give_up(world, of),
                 (true, None, Some(of)) => panic!("{of:?} waits for ever: {:?}", self.states),
             }
         }
@@ -513,10 +517,10 @@ impl Process {
         match world.point() {
             Some(Fault::CrashBefore | Fault::CrashAfter) => return Err(Crashed),
             _ => {
-                let asked = world.now.checked_sub(world.listing_takes);
-                let asked = asked.unwrap_or(world.now);
+                let (now, takes) = (world.now, world.listing_takes);
+                let asked = now.checked_sub(takes).unwrap_or(now);
                 let listing = world.services[at].list(since);
-                self.states[at].handle_listed(listing, asked, world.now, &mut self.barrier);
+                self.states[at].handle_listed(listing, asked, now, &mut self.barrier);
             }
         }
         Ok(())

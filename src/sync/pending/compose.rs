@@ -6,6 +6,7 @@ use super::change::{Base, Change, Digest, Kind, Made, Ticket, note_once};
 use super::planted::Planted;
 use crate::sync::change::Shown;
 use crate::wire::names::RecordKey;
+use crate::wire::text::Text;
 
 /// What two changes come to, of which the second is based on what the first makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +27,16 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
         // A whole text takes the place of whatever was before it, a removal included: the base
         // stays, so that the service gets one replace.
         (Whole(_) | Append { .. } | Edit(_) | Times | Remove, Whole(text)) => Whole(text.clone()),
-        (Whole(_), Append { whole, .. } | Edit(whole)) => Whole(whole.clone()),
+        // What is added goes behind what the first makes, which its writer need not have seen so.
+        (Whole(first), Append { text, .. }) => Whole(joined(first, text)),
+        (Whole(_), Edit(whole)) => Whole(whole.clone()),
         (Whole(text), Times) => Whole(text.clone()),
-        (Append { text, .. }, Append { text: more, whole }) => Append {
+        (Append { text, whole }, Append { text: more, .. }) => Append {
             text: match Planted::AppendWithoutFirst.is_planted() {
                 true => more.clone(),
                 false => joined(text, more),
             },
-            whole: whole.clone(),
+            whole: joined(whole, more),
         },
         // What an append began is this writer's as a whole.
         (Append { .. }, Edit(text)) if absent => Whole(text.clone()),
@@ -42,7 +45,8 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
             text: text.clone(),
             whole: whole.clone(),
         },
-        (Edit(_), Append { whole, .. } | Edit(whole)) => Edit(whole.clone()),
+        (Edit(first), Append { text, .. }) => Edit(joined(first, text)),
+        (Edit(_), Edit(whole)) => Edit(whole.clone()),
         (Edit(text), Times) => Edit(text.clone()),
         (Times, Append { text, whole }) => Append {
             text: text.clone(),
@@ -173,8 +177,12 @@ impl Layer {
     }
 }
 
+/// Returns bytes with more behind them: two halves of a character become one.
 fn joined(first: &[u8], second: &[u8]) -> Arc<[u8]> {
-    [first, second].concat().into()
+    match (Text::from_wtf8(first), Text::from_wtf8(second)) {
+        (Some(first), Some(second)) => first.joined(&second).as_bytes().into(),
+        _ => [first, second].concat().into(),
+    }
 }
 
 #[cfg(test)]

@@ -184,11 +184,15 @@ impl CoreWorld {
     }
 }
 
-/// Returns what a change makes of what its writer sees.
+/// Returns what a change makes of what is shown.
 pub(super) fn expected(process: &Process, of: usize, change: &Change) -> View {
     let view = process.states[of].view(&change.key);
     let value = match &change.kind {
-        Kind::Whole(whole) | Kind::Append { whole, .. } | Kind::Edit(whole) => Some(whole.clone()),
+        Kind::Whole(whole) | Kind::Edit(whole) => Some(whole.clone()),
+        Kind::Append { text, .. } => {
+            let before = view.value.as_deref().unwrap_or_default();
+            Some([before, text].concat().into())
+        }
         Kind::Times => view.value.clone(),
         Kind::Remove => None,
     };

@@ -360,10 +360,6 @@ impl CoreWorld {
             journal: process.journal,
             begun,
             is_noted: false,
-            bases: shown
-                .iter()
-                .map(|(key, view)| (key.clone(), view.base))
-                .collect(),
             token,
         };
         if self.overlaps && self.random.percent(40) {

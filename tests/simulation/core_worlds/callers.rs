@@ -1,6 +1,6 @@
 //! Callers whose changes are in line while others begin, and what all see meanwhile.
 
-use cognitofs::sync::pending::{Base, Change, Kind, Outcome, View};
+use cognitofs::sync::pending::{Change, Kind, Outcome, View};
 use cognitofs::wire::names::RecordKey;
 
 use super::super::ledger::tokens;
@@ -12,8 +12,6 @@ pub(super) struct Caller {
     pub(super) journal: u64,
     pub(super) begun: Begun,
     pub(super) is_noted: bool,
-    /// What his changes are based on.
-    pub(super) bases: Vec<(RecordKey, Base)>,
     pub(super) token: Option<String>,
 }
 
@@ -33,25 +31,28 @@ impl CoreWorld {
         under_way.any(|other| tokens.iter().any(|token| other.contains(token)))
     }
 
-    /// Whoever has a version open hears what became of it.
+    /// Whoever has a version open hears what became of it. What is not made is nobody's version.
     pub(super) fn hear(&mut self, process: &mut Process) {
         for (of, event) in process.untold.drain(..) {
-            let of_process = |journal: u64, at: usize| (journal, at) == (process.journal, of);
-            for (journal, at, key, view) in &mut self.open {
-                let Some(made) = view.base.pending.filter(|_| of_process(*journal, *at)) else {
-                    continue;
+            if matches!(event.outcome, Outcome::Waits(_)) {
+                continue;
+            }
+            self.open.retain_mut(|(journal, at, key, view)| {
+                let of_process = (*journal, *at) == (process.journal, of);
+                let Some(made) = view.base.pending.filter(|_| of_process) else {
+                    return true;
                 };
                 let is_its = made.ticket == event.ticket;
                 let mut resolutions = event.resolutions.iter();
                 let resolution = resolutions.find(|one| one.key == *key);
                 match resolution.filter(|_| is_its || event.aliases.contains(&made.ticket)) {
-                    Some(resolution) => view.base = resolution.resolve(view.base),
-                    None if is_its && !matches!(event.outcome, Outcome::Waits(_)) => {
-                        view.base = view.base.settled();
+                    Some(resolution) => {
+                        view.base = resolution.resolve(view.base);
+                        resolution.made.is_some()
                     }
-                    None => {}
+                    None => !is_its,
                 }
-            }
+            });
         }
     }
 
@@ -87,14 +88,11 @@ impl CoreWorld {
                 self.trace.push("is not noted".to_owned());
                 self.hear(process);
                 let (of, ticket) = (caller.begun.of, caller.begun.ticket);
-                for (key, base) in &caller.bases {
-                    let open = self.open.iter_mut().filter(|(journal, at, other, view)| {
-                        let pending = view.base.pending;
-                        (*journal, *at, other) == (process.journal, of, key)
-                            && pending.is_some_and(|made| made.ticket == ticket)
-                    });
-                    open.for_each(|(.., view)| view.base = *base);
-                }
+                // What was written is a draft again, and is not what is shown.
+                self.open.retain(|(journal, at, _, view)| {
+                    let pending = view.base.pending.map(|made| made.ticket);
+                    (*journal, *at, pending) != (process.journal, of, Some(ticket))
+                });
                 return Ok(Some(Told::Failed));
             }
             caller.is_noted = true;

@@ -86,6 +86,10 @@ impl Group {
         self.changes.iter().find(|change| change.key == *key)
     }
 
+    pub(super) fn change_mut(&mut self, key: &RecordKey) -> Option<&mut Change> {
+        self.changes.iter_mut().find(|change| change.key == *key)
+    }
+
     pub(super) fn is_awaited(&self) -> bool {
         !self.awaited_as.is_empty()
     }

@@ -2,7 +2,7 @@
 
 use super::{DatasetState, Event, Landed, Outcome};
 use crate::sync::pending::barrier::Barrier;
-use crate::sync::pending::change::{Change, Ticket};
+use crate::sync::pending::change::{Change, Ticket, note_once};
 use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Noted};
@@ -93,7 +93,10 @@ impl DatasetState {
         let group = self.groups.remove(at);
         let resolutions = match outcome {
             Outcome::Made(_) => self.made(&group.changes),
-            _ => self.undone(ticket, &group.changes),
+            _ => {
+                self.pass_on_sent(&group);
+                self.undone(ticket, &group.changes)
+            }
         };
         let mut settled = Settled::default();
         if matches!(group.noted, Noted::Yes(_)) {
@@ -119,6 +122,27 @@ impl DatasetState {
             settled,
         });
         self.settle_dependents(&group, outcome, dependents, barrier);
+    }
+
+    /// What was sent of changes that are not made may have been made all the same: the writers of what
+    /// stands on them have seen it too, and it is not brought back by them if somebody removed it.
+    fn pass_on_sent(&mut self, group: &Group) {
+        for sent in group.changes.iter().filter(|change| !change.own.is_empty()) {
+            for at in 0..self.groups.len() {
+                let stands_on = |change: &&Change| {
+                    let pending = change.base.pending.filter(|_| change.key == sent.key);
+                    pending.is_some_and(|made| self.follow(made.ticket, &sent.key) == group.ticket)
+                };
+                let mut changes = self.groups[at].changes.iter();
+                if changes.any(|change| stands_on(&change))
+                    && let Some(change) = self.groups[at].change_mut(&sent.key)
+                {
+                    for own in &sent.own {
+                        note_once(&mut change.own, *own);
+                    }
+                }
+            }
+        }
     }
 
     /// What was not for the journal takes the place of what is in it once it is made.

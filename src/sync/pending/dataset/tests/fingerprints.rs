@@ -253,3 +253,21 @@ fn w4_what_is_sent_in_vain_for_hours_is_remembered_once() {
     assert_eq!(bed.drive(), ["k=a;b;"]);
     assert!(bed.is_made(ticket));
 }
+
+#[test]
+fn w4_what_stands_on_a_change_that_may_be_taken_away_does_not_bring_it_back() {
+    for kind in [append("a;", "b;"), edit("a;b;"), whole("c;")] {
+        let mut bed = Bed::having(&[]);
+        let first = bed.queue("k", whole("a;"));
+        assert_eq!(bed.go_on(0), ["k=a;"]);
+        bed.lose_answer(0);
+        // Somebody who saw it removes it.
+        bed.other(0, "k", None);
+        let second = bed.queue("k", kind);
+        assert!(bed.drive().is_empty());
+        for ticket in [first, second] {
+            assert_eq!(bed.refusal(ticket), Some(&Refusal::Stale));
+        }
+        assert_eq!(bed.services[0].value("k"), None);
+    }
+}

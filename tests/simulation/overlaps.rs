@@ -44,7 +44,7 @@ impl Bench {
             panic!("no listing");
         };
         let listing = self.services[of].list(since);
-        self.states[of].handle_listed(listing, self.now, &mut self.barrier);
+        self.states[of].handle_listed(listing, self.now, self.now, &mut self.barrier);
     }
 
     fn step(&mut self, of: usize) -> Step {
@@ -78,7 +78,7 @@ impl Bench {
             Ticket(last)
         };
         let staged = self.states[of].stage(ticket, changes, how, &mut self.barrier, &mut fresh);
-        (ticket, staged.unwrap())
+        (ticket, staged.unwrap().unwrap())
     }
 
     fn noted(&mut self, of: usize, ticket: Ticket, staged: &Staged) {
@@ -102,7 +102,7 @@ impl Bench {
             match self.step(of) {
                 Step::List { since } => {
                     let listing = self.services[of].list(since);
-                    self.states[of].handle_listed(listing, self.now, &mut self.barrier);
+                    self.states[of].handle_listed(listing, self.now, self.now, &mut self.barrier);
                 }
                 Step::Update { patches, token, .. } => return (patches, token),
                 step => panic!("{step:?}"),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use cognitofs::sync::pending::planted::Planted;
 use cognitofs::sync::pending::recovery::Recovered;
 use cognitofs::sync::pending::{
-    Barrier, Change, Commit, DatasetId, DatasetState, Hold, How, Note, Outcome, Place, Places,
-    Settled, Step, Ticket,
+    Barrier, Change, Commit, DatasetId, DatasetState, Event, Hold, How, Note, Outcome, Place,
+    Places, Settled, Staged, Step, Ticket,
 };
 use cognitofs::wire::records::RecordPatch;
 use cognitofs::wire::timestamp::Timestamp;
@@ -84,6 +84,8 @@ pub struct World {
     pub rows_keep: bool,
     /// What is wrong, as soon as something is.
     pub wrong: Option<String>,
+    /// How long a listing takes.
+    pub listing_takes: Duration,
     /// Calls that are still to be carried out.
     pub late: Vec<(usize, Vec<RecordPatch>, String)>,
 }
@@ -99,6 +101,7 @@ impl World {
             ledger: Ledger::default(),
             rows_keep: false,
             wrong: None,
+            listing_takes: Duration::ZERO,
             late: Vec::new(),
         }
     }
@@ -153,10 +156,24 @@ pub enum Told {
     Failed,
 }
 
+/// Changes that were put in line, and that the journal may still have to take.
+#[derive(Debug)]
+pub struct Begun {
+    pub of: usize,
+    pub ticket: Ticket,
+    pub staged: Staged,
+}
+
 pub struct Process {
     pub states: Vec<DatasetState>,
     pub barrier: Barrier,
     pub journal: u64,
+    /// What those who wait for tickets were told.
+    pub answers: BTreeMap<Ticket, Told>,
+    /// What happened in which dataset, and whoever has a version open does not know yet.
+    pub untold: Vec<(usize, Event)>,
+    /// How many changes the journal is still to take.
+    under_way: usize,
     start: Instant,
 }
 
@@ -170,6 +187,9 @@ impl Process {
             states: (0..world.services.len()).map(new).collect(),
             barrier: Barrier::default(),
             journal,
+            answers: BTreeMap::new(),
+            untold: Vec::new(),
+            under_way: 0,
             start,
         };
         let held = world.disk.held.clone();
@@ -202,6 +222,22 @@ impl Process {
         changes: Vec<Change>,
         commit: Commit,
     ) -> Result<Told, Crashed> {
+        let begun = self.begin(world, of, changes, commit);
+        let begun = begun.expect("nothing is noted meanwhile");
+        match self.note_begun(world, &begun)? {
+            true => self.see_through(world, &begun),
+            false => Ok(Told::Failed),
+        }
+    }
+
+    /// Puts a change in line; None while something of its keys is being noted.
+    pub fn begin(
+        &mut self,
+        world: &mut World,
+        of: usize,
+        changes: Vec<Change>,
+        commit: Commit,
+    ) -> Option<Begun> {
         world.disk.last_ticket += 1;
         let ticket = Ticket(world.disk.last_ticket);
         let how = How {
@@ -210,30 +246,75 @@ impl Process {
             now: world.now,
             date: world.date(self.start),
         };
-        let mut last = world.disk.last_ticket;
+        let last = &mut world.disk.last_ticket;
         let mut fresh = || {
-            last += 1;
-            Ticket(last)
+            *last += 1;
+            Ticket(*last)
         };
         let staged = self.states[of].stage(ticket, changes, how, &mut self.barrier, &mut fresh);
-        world.disk.last_ticket = last;
-        let staged = staged.expect("nothing is noted meanwhile");
-        if !staged.notes.is_empty() || !staged.replaced.is_empty() {
-            match self.note(world, of, &staged.notes, &staged.replaced)? {
-                Some(places) => self.states[of].handle_noted(ticket, &places, &mut self.barrier),
-                None => {
-                    self.states[of].handle_not_noted(ticket, &mut self.barrier);
-                    return Ok(Told::Failed);
-                }
+        let staged = staged.expect("tokens are text")?;
+        self.under_way += 1;
+        Some(Begun { of, ticket, staged })
+    }
+
+    /// Has the journal take what was put in line. Returns whether it did.
+    pub fn note_begun(&mut self, world: &mut World, begun: &Begun) -> Result<bool, Crashed> {
+        let Begun { of, ticket, staged } = begun;
+        self.under_way -= 1;
+        if staged.notes.is_empty() && staged.replaced.is_empty() {
+            return Ok(true);
+        }
+        match self.note(world, *of, &staged.notes, &staged.replaced)? {
+            Some(places) => {
+                self.states[*of].handle_noted(*ticket, &places, &mut self.barrier);
+                let rebased = self.states[*of].take_renoted();
+                let settled = Settled {
+                    rebased,
+                    ..Settled::default()
+                };
+                self.settle(world, &settled)?;
+                Ok(true)
+            }
+            None => {
+                self.states[*of].handle_not_noted(*ticket, &mut self.barrier);
+                self.states[*of].forget(*ticket);
+                Ok(false)
             }
         }
-        match staged.waits {
-            true => self.drive(world, Some((of, ticket))),
-            false => {
-                self.tell(world, None)?;
-                Ok(Told::Done)
+    }
+
+    /// Drives until the caller of what was begun is answered.
+    pub fn see_through(&mut self, world: &mut World, begun: &Begun) -> Result<Told, Crashed> {
+        match (begun.staged.waits, self.answers.get(&begun.ticket)) {
+            (true, Some(told)) => Ok(told.clone()),
+            (true, None) => self.drive(world, Some((begun.of, begun.ticket))),
+            (false, _) => self.tell(world, None).map(|_| Told::Done),
+        }
+    }
+
+    /// Somebody waits for a ticket, as long as something that it means is pending.
+    pub fn wait_for(
+        &mut self,
+        world: &mut World,
+        of: usize,
+        ticket: Ticket,
+    ) -> Result<(), Crashed> {
+        if self.states[of].wait_for(ticket) {
+            self.answers.remove(&ticket);
+            self.drive(world, Some((of, ticket)))?;
+            let is_pending = !self.states[of].pending_of(ticket).is_empty();
+            if is_pending && self.answers.contains_key(&ticket) {
+                let wrong = format!("{ticket:?} was answered, and is pending");
+                world.wrong.get_or_insert(wrong);
             }
         }
+        Ok(())
+    }
+
+    /// Nobody waits for a ticket any more.
+    pub fn leave(&mut self, world: &mut World, of: usize, ticket: Ticket) -> Result<(), Crashed> {
+        self.states[of].leave(ticket, &mut self.barrier);
+        self.tell(world, None).map(drop)
     }
 
     fn note(
@@ -336,12 +417,17 @@ impl Process {
                     self.barrier.decide(event.ticket);
                     self.states[at].forget(event.ticket);
                 }
-                if of == Some(event.ticket) {
-                    told = Some(match event.outcome {
-                        Outcome::Made(_) => Told::Done,
-                        _ => Told::Failed,
-                    });
+                let answer = match event.outcome {
+                    Outcome::Made(_) => Told::Done,
+                    _ => Told::Failed,
+                };
+                for ticket in &event.answered {
+                    if of == Some(*ticket) {
+                        told = Some(answer.clone());
+                    }
+                    self.answers.insert(*ticket, answer.clone());
                 }
+                self.untold.push((at, event));
             }
         }
     }
@@ -385,6 +471,8 @@ impl Process {
                 (false, ..) => {}
                 (true, Some(until), _) => world.now = world.now.max(until),
                 (true, None, None) => return Ok(Told::Done),
+                // It may wait for what the journal has not taken yet.
+                (true, None, of) if self.under_way > 0 => return self.give_up(world, of),
                 (true, None, Some(of)) => panic!("{of:?} waits for ever: {:?}", self.states),
             }
         }
@@ -394,8 +482,7 @@ impl Process {
     /// Whoever waits is told that it failed.
     fn give_up(&mut self, world: &mut World, of: Option<(usize, Ticket)>) -> Result<Told, Crashed> {
         if let Some((at, ticket)) = of {
-            self.states[at].leave(ticket, &mut self.barrier);
-            self.tell(world, Some(ticket))?;
+            self.leave(world, at, ticket)?;
         }
         Ok(Told::Failed)
     }
@@ -430,8 +517,10 @@ impl Process {
         match world.point() {
             Some(Fault::CrashBefore | Fault::CrashAfter) => return Err(Crashed),
             _ => {
+                let (now, takes) = (world.now, world.listing_takes);
+                let asked = now.checked_sub(takes).unwrap_or(now);
                 let listing = world.services[at].list(since);
-                self.states[at].handle_listed(listing, world.now, &mut self.barrier);
+                self.states[at].handle_listed(listing, asked, now, &mut self.barrier);
             }
         }
         Ok(())

@@ -155,7 +155,8 @@ impl Drafts {
         };
         let answer = match event.outcome {
             Outcome::Waits(why) => {
-                effects.extend(come.tickets().map(|t| Effect::Answer(t, Err(why.clone()))));
+                let answer = |ticket| Effect::Answer(ticket, Err(why.clone()));
+                effects.extend(event.answered.into_iter().map(answer));
                 return effects;
             }
             Outcome::Made(landed) => {
@@ -194,7 +195,8 @@ impl Drafts {
             }
         };
         self.resolve_shown(&come);
-        effects.extend(come.tickets().map(|t| Effect::Answer(t, answer.clone())));
+        let answer = |ticket| Effect::Answer(ticket, answer.clone());
+        effects.extend(event.answered.into_iter().map(answer));
         effects.push(Effect::Forget(come.ticket));
         effects
     }

@@ -187,6 +187,11 @@ impl Bed {
         self.event(Event {
             ticket: Ticket(ticket),
             aliases: aliases.iter().map(|alias| Ticket(*alias)).collect(),
+            answered: aliases
+                .iter()
+                .chain([&ticket])
+                .map(|told| Ticket(*told))
+                .collect(),
             outcome: Outcome::Made(landed),
             resolutions,
             settled: Settled::default(),
@@ -203,6 +208,7 @@ impl Bed {
         self.event(Event {
             ticket: Ticket(ticket),
             aliases: Vec::new(),
+            answered: vec![Ticket(ticket)],
             outcome,
             resolutions: resolutions.collect(),
             settled: Settled {

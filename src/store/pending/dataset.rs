@@ -273,7 +273,7 @@ impl PendingDataset {
                 let changes = changes.clone();
                 let staged = inner
                     .state
-                    .stage(ticket, changes, how, &mut barrier, &mut fresh);
+                    .stage(ticket, changes, how, &mut barrier, &mut fresh)?;
                 drop(barrier);
                 if staged.is_none() && staging.is_none() {
                     staging = Some(Staging::begin(self, &mut inner));
@@ -328,7 +328,10 @@ impl PendingDataset {
             let mut barrier = lock(&self.pending.barrier);
             match &noted {
                 Ok(places) => inner.state.handle_noted(ticket, places, &mut barrier),
-                Err(_) => inner.state.handle_not_noted(ticket, &mut barrier),
+                Err(_) => {
+                    inner.state.handle_not_noted(ticket, &mut barrier);
+                    inner.forget(ticket);
+                }
             }
             drop(barrier);
             let rebased = inner.state.take_renoted();

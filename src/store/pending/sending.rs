@@ -20,19 +20,20 @@ const PAGE: i64 = 1024;
 
 impl PendingDataset {
     pub(super) async fn list(self: &Arc<Self>, since: i64) {
-        let at = self.pending().now();
+        let asked = self.pending().now();
         let to_send = {
             let inner = self.lock();
             inner.list_waiters.is_empty() && inner.deletions.is_empty()
         };
         let listed = self.list_pages(since, self.pending().deadline()).await;
+        let now = self.pending().now();
         let mut inner = self.lock();
         inner.listing = false;
         match listed {
             Ok(listing) => {
                 inner.back_off.listed();
                 let mut barrier = lock(&self.pending().barrier);
-                inner.state.handle_listed(listing, at, &mut barrier);
+                inner.state.handle_listed(listing, asked, now, &mut barrier);
             }
             Err(api::Error::Fault(fault)) if fault.is_unknown_sync_count() && since > 0 => {
                 let mut barrier = lock(&self.pending().barrier);

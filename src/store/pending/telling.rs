@@ -116,7 +116,7 @@ impl PendingDataset {
         };
         {
             let mut inner = self.lock();
-            for ticket in event.aliases.iter().chain([&event.ticket]) {
+            for ticket in &event.answered {
                 inner.answer(*ticket, &result);
             }
             if is_final {

@@ -223,14 +223,14 @@ impl Barrier {
         })
     }
 
-    /// Returns how many groups are in the order.
+    /// Returns how many groups are in the order, or about to be.
     pub fn len(&self) -> usize {
-        self.groups.len()
+        self.groups.len() + self.under_way.len()
     }
 
-    /// Returns whether no group is in the order.
+    /// Returns whether no group is in the order, nor about to be.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.len() == 0
     }
 }
 

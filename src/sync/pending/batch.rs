@@ -45,6 +45,11 @@ pub(super) fn plan_group<'a>(
             device_last_modified_date: Some(change.modified),
         });
     }
+    // What another of them carries lives on under that one's name.
+    for old in &mut replaced {
+        let carries = |patch: &RecordPatch| patch.value.as_ref() == Some(&old.value);
+        old.seen |= patches.iter().any(carries);
+    }
     match patches.is_empty() {
         true => Planned::Nothing,
         false => Planned::Send(patches, replaced),

@@ -119,6 +119,13 @@ pub struct Sent {
     pub appended: Option<u64>,
 }
 
+/// Notes something that was sent, once: a change may be tried in vain for hours.
+pub(super) fn note_once<T: PartialEq>(known: &mut Vec<T>, sent: T) {
+    if !known.contains(&sent) {
+        known.push(sent);
+    }
+}
+
 /// A change of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::change::{Base, Change, Digest, Kind, Made, Ticket};
+use super::change::{Base, Change, Digest, Kind, Made, Ticket, note_once};
 use super::planted::Planted;
 use crate::sync::change::Shown;
 use crate::wire::names::RecordKey;
+use crate::wire::text::Text;
 
 /// What two changes come to, of which the second is based on what the first makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +27,16 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
         // A whole text takes the place of whatever was before it, a removal included: the base
         // stays, so that the service gets one replace.
         (Whole(_) | Append { .. } | Edit(_) | Times | Remove, Whole(text)) => Whole(text.clone()),
-        (Whole(_), Append { whole, .. } | Edit(whole)) => Whole(whole.clone()),
+        // What is added goes behind what the first makes, which its writer need not have seen so.
+        (Whole(first), Append { text, .. }) => Whole(joined(first, text)),
+        (Whole(_), Edit(whole)) => Whole(whole.clone()),
         (Whole(text), Times) => Whole(text.clone()),
-        (Append { text, .. }, Append { text: more, whole }) => Append {
+        (Append { text, whole }, Append { text: more, .. }) => Append {
             text: match Planted::AppendWithoutFirst.is_planted() {
                 true => more.clone(),
                 false => joined(text, more),
             },
-            whole: whole.clone(),
+            whole: joined(whole, more),
         },
         // What an append began is this writer's as a whole.
         (Append { .. }, Edit(text)) if absent => Whole(text.clone()),
@@ -42,7 +45,8 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
             text: text.clone(),
             whole: whole.clone(),
         },
-        (Edit(_), Append { whole, .. } | Edit(whole)) => Edit(whole.clone()),
+        (Edit(first), Append { text, .. }) => Edit(joined(first, text)),
+        (Edit(_), Edit(whole)) => Edit(whole.clone()),
         (Edit(text), Times) => Edit(text.clone()),
         (Times, Append { text, whole }) => Append {
             text: text.clone(),
@@ -54,9 +58,9 @@ pub fn compose(first: &Kind, second: &Kind, absent: bool) -> Composed {
             true => return Composed::Nothing,
             false => Remove,
         },
-        // Who appends to what is not there begins it.
-        (Remove, Append { whole, .. }) => Whole(whole.clone()),
-        (Remove, Edit(_) | Times | Remove) => return Composed::Two,
+        // Who adds to what he removed, or changes it, begins it.
+        (Remove, Append { whole, .. } | Edit(whole)) => Whole(whole.clone()),
+        (Remove, Times | Remove) => return Composed::Two,
     })
 }
 
@@ -95,16 +99,27 @@ impl Composition {
             });
             return Some(());
         };
-        let made = layer.maker.map(|ticket| Made {
-            ticket,
-            digest: layer.digest(service),
-        });
-        if made != change.base.pending {
+        if layer.made(service) != change.base.pending {
             return None;
         }
         layer.change = layer.over(change)?;
         layer.maker = maker;
         Some(())
+    }
+
+    /// Returns what a change of each key has as its base.
+    pub(super) fn bases(
+        &self,
+        service: impl Fn(&RecordKey) -> Option<Digest>,
+    ) -> Vec<(RecordKey, Base)> {
+        let base = |layer: &Layer| Base {
+            pending: layer.made(service(&layer.key)),
+            ..layer.base
+        };
+        let layers = self.0.iter();
+        layers
+            .map(|layer| (layer.key.clone(), base(layer)))
+            .collect()
     }
 
     /// Returns what is left.
@@ -115,6 +130,14 @@ impl Composition {
 }
 
 impl Layer {
+    fn made(&self, service: Option<Digest>) -> Option<Made> {
+        let made = |ticket| Made {
+            ticket,
+            digest: self.digest(service),
+        };
+        self.maker.map(made)
+    }
+
     /// Returns the digest of what the key is shown as.
     fn digest(&self, service: Option<Digest>) -> Option<Digest> {
         match &self.change.as_ref()?.kind {
@@ -135,8 +158,12 @@ impl Layer {
             .map_or(&Kind::Remove, |first| &first.kind);
         match compose(first, &change.kind, absent) {
             Composed::One(kind) => {
-                let before = self.change.iter().flat_map(|first| &first.own);
-                let own = before.chain(&change.own).copied().collect();
+                let first = self.change.as_ref();
+                let mut own = first.map_or_else(Vec::new, |first| first.own.clone());
+                change
+                    .own
+                    .iter()
+                    .for_each(|sent| note_once(&mut own, *sent));
                 Some(Some(Change {
                     kind,
                     own,
@@ -150,8 +177,12 @@ impl Layer {
     }
 }
 
+/// Returns bytes with more behind them: two halves of a character become one.
 fn joined(first: &[u8], second: &[u8]) -> Arc<[u8]> {
-    [first, second].concat().into()
+    match (Text::from_wtf8(first), Text::from_wtf8(second)) {
+        (Some(first), Some(second)) => first.joined(&second).as_bytes().into(),
+        _ => [first, second].concat().into(),
+    }
 }
 
 #[cfg(test)]
@@ -174,12 +205,12 @@ mod tests {
     /// What a record comes to; None if the change cannot be made of it.
     fn apply(kind: &Kind, record: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
         Some(match (kind, record) {
-            (Kind::Whole(text), _) | (Kind::Edit(text), Some(_)) => Some(text.to_vec()),
+            (Kind::Whole(text) | Kind::Edit(text), _) => Some(text.to_vec()),
             (Kind::Append { text, .. }, Some(record)) => Some([&record[..], text].concat()),
             (Kind::Append { whole, .. }, None) => Some(whole.to_vec()),
             (Kind::Times, Some(record)) => Some(record),
             (Kind::Remove, Some(_)) => None,
-            (Kind::Edit(_) | Kind::Times | Kind::Remove, None) => return None,
+            (Kind::Times | Kind::Remove, None) => return None,
         })
     }
 

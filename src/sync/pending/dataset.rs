@@ -75,8 +75,11 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Event {
     pub ticket: Ticket,
-    /// Tickets whose groups this one took the place of.
+    /// Tickets whose groups this one took the place of: bases on them are bases on this one.
     pub aliases: Vec<Ticket>,
+    /// The tickets whose waiters are to be told: this one, and those aliases of which nothing else is
+    /// pending.
+    pub answered: Vec<Ticket>,
     pub outcome: Outcome,
     /// What bases on the ticket come to; empty where it is still pending.
     pub resolutions: Vec<Resolution>,
@@ -89,7 +92,7 @@ pub struct Event {
 pub enum Left {
     /// It was decided meanwhile, or is not known.
     Decided,
-    /// It is in the journal and goes on.
+    /// It goes on: it is in the journal, or somebody else waits for it.
     Stays,
     /// It is not, and an event tells what becomes of it: at once, or when its call has ended.
     Undecided,
@@ -110,7 +113,7 @@ pub struct DatasetState {
     life: u32,
     /// What the service has, tombstones included.
     records: BTreeMap<RecordKey, Remote>,
-    /// What the next push is made with, and when it was given out.
+    /// What the next push is made with, and when it came.
     token: Option<(String, Instant)>,
     list_wanted: bool,
     delete_wanted: bool,

@@ -135,6 +135,13 @@ impl Against<'_> {
 
     /// Returns whether what was sent of a change without an answer may have been made, and removed
     /// by somebody who saw it: that is not brought back.
+    ///
+    /// The call may as well be lost, and the version removed be the one that was shown: then a whole
+    /// write would make the record anew. Nothing tells the two apart. A tombstone names neither the
+    /// version it took the place of nor how many there were: its count is the dataset's, which rises
+    /// with every change of any record. To send it again may bring back what somebody removed who saw
+    /// it, and no count would ever say so; to refuse it keeps the text beside the record, where its
+    /// writer is told and can put it back. So refusing is the only answer that is never wrong.
     fn may_be_taken_away(&self, change: &Change) -> bool {
         let Some(remote) = self.remote.filter(|remote| remote.value.is_none()) else {
             return false;
@@ -259,6 +266,23 @@ fn remove(change: &Change, against: Against<'_>) -> Verdict {
 
 fn replace(value: Result<Text, Refusal>) -> Verdict {
     value.map_or_else(Verdict::Refuse, Verdict::Replace)
+}
+
+/// Checks that a change can make a record, whatever it is made of: what its writer sees may be more
+/// than a value may have, or no text. Halves of a character may be joined by an append.
+///
+/// # Errors
+/// Why no record can have the text.
+pub(super) fn check(kind: &Kind) -> Result<(), Refusal> {
+    match kind {
+        Kind::Whole(text) | Kind::Edit(text) => checked(text).map(drop),
+        Kind::Append { text, whole } => match (checked(text), checked(whole)) {
+            (Err(refusal), _) => Err(refusal),
+            (_, Err(Refusal::TooBig)) => Err(Refusal::TooBig),
+            _ => Ok(()),
+        },
+        Kind::Times | Kind::Remove => Ok(()),
+    }
 }
 
 /// Returns the value that bytes are.

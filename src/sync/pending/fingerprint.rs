@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::change::{Base, Change, Digest, Kind, Sent};
+use super::change::{Base, Change, Digest, Kind, Sent, note_once};
 use crate::sync::change::{Mark, Shown};
 use crate::sync::remote::Remote;
 use crate::wire::names::RecordKey;
@@ -27,10 +27,7 @@ impl Fingerprints {
     }
 
     pub(super) fn add(&mut self, key: &RecordKey, sent: Sent) {
-        let known = self.0.entry(key.clone()).or_default();
-        if !known.contains(&sent) {
-            known.push(sent);
-        }
+        note_once(self.0.entry(key.clone()).or_default(), sent);
     }
 
     /// Drops those of a key that can tell nothing any more, now that the service has `remote`.

@@ -48,9 +48,9 @@ pub(super) struct Group {
     /// One a key.
     pub(super) changes: Vec<Change>,
     pub(super) noted: Noted,
-    /// Whether somebody waits for its outcome. One that nobody waits for and that is not noted is
-    /// never sent.
-    pub(super) awaited: bool,
+    /// The tickets under which somebody waits for its outcome: its own, and those of groups that it
+    /// took the place of. One that nobody waits for and that is not noted is never sent.
+    pub(super) awaited_as: BTreeSet<Ticket>,
     /// Since when it, or what it took the place of, waits for others to go with it.
     pub(super) gathers_since: Instant,
     /// Before when it is not tried again.
@@ -73,8 +73,8 @@ pub(super) struct Group {
     pub(super) attempts: u32,
     /// Whether a call of it has no answer, and no listing was made since.
     pub(super) unanswered: bool,
-    /// What each call without an answer carried. A call may be carried out late.
-    pub(super) lost: Vec<Vec<(RecordKey, Sent)>>,
+    /// What its calls without an answer carried. A call may be carried out late.
+    pub(super) lost: Vec<(RecordKey, Sent)>,
 }
 
 impl Group {
@@ -84,6 +84,14 @@ impl Group {
 
     pub(super) fn change(&self, key: &RecordKey) -> Option<&Change> {
         self.changes.iter().find(|change| change.key == *key)
+    }
+
+    pub(super) fn change_mut(&mut self, key: &RecordKey) -> Option<&mut Change> {
+        self.changes.iter_mut().find(|change| change.key == *key)
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.awaited_as.is_empty()
     }
 
     pub(super) fn shares_a_key(&self, keys: &BTreeSet<RecordKey>) -> bool {
@@ -119,7 +127,7 @@ impl Group {
     pub(super) fn may_be_absorbed(&self, in_flight: bool) -> bool {
         let is_own = self.changes.iter().all(|change| change.left.is_none());
         matches!(self.noted, Noted::Yes(_))
-            && !self.awaited
+            && !self.is_awaited()
             && !in_flight
             && self.lost.is_empty()
             && self.replaced_by.is_none()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::barrier::Barrier;
-use super::change::{Kind, Sent, Ticket};
+use super::change::{Kind, Sent, Ticket, note_once};
 use super::dataset::DatasetState;
 use super::group::{Group, Noted, Places, Shape};
 use super::note::{Hold, Note, Place};
@@ -95,7 +95,7 @@ impl DatasetState {
                         .filter(|_| appends)
                         .map(|whole| whole.len() as u64),
                 };
-                change.own.push(own);
+                note_once(&mut change.own, own);
                 sent.push((change.key.clone(), own));
             }
             for older in noted.sent {
@@ -110,7 +110,7 @@ impl DatasetState {
         Group {
             ticket: left.note.ticket,
             noted: Noted::Yes(left.places),
-            awaited: false,
+            awaited_as: BTreeSet::new(),
             gathers_since: now,
             not_before: None,
             hold: held.map(|(hold, since)| begin_hold(hold, now, since)),
@@ -126,11 +126,7 @@ impl DatasetState {
             attempts: 0,
             unanswered: false,
             // It may have been sent.
-            lost: if sent.is_empty() {
-                Vec::new()
-            } else {
-                vec![sent]
-            },
+            lost: sent,
             changes,
         }
     }

@@ -33,7 +33,10 @@ impl Resolution {
             (Shown::Version(seen), Shown::Version(own))
                 if base.life == self.otherwise.life && seen > own =>
             {
-                base.settled()
+                Base {
+                    shown: base.shown,
+                    ..self.otherwise
+                }
             }
             _ => self.otherwise,
         }

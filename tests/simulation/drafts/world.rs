@@ -449,7 +449,7 @@ impl World {
             &mut self.barrier,
             &mut fresh,
         );
-        let Some(staged) = staged else {
+        let Ok(Some(staged)) = staged else {
             return Err(TestCaseError::fail(
                 "nothing is being noted, and it is busy",
             ));
@@ -469,6 +469,7 @@ impl World {
         if self.journal_is_full {
             self.state.handle_not_noted(ticket, &mut self.barrier);
             let effects = self.drafts.not_noted(DATASET, ticket, Refusal::Lost);
+            self.state.forget(ticket);
             self.carry_out(effects);
             return;
         }

@@ -13,8 +13,9 @@ use crate::sync::pending::note::Hold;
 use crate::wire::names::RecordKey;
 use crate::wire::records::RecordPatch;
 
-/// How old a session token may be when it is used. A new record makes a dataset again that was
-/// deleted since, and no count tells.
+/// How long after a session token came it may be used. A new record makes a dataset again that was
+/// deleted since, and no count tells. It counts from when the listing came: one that took long is not
+/// followed by another and another.
 const TOKEN_LIFE: Duration = Duration::from_secs(5);
 
 /// What the driver is to do next.
@@ -178,7 +179,7 @@ impl DatasetState {
                 continue;
             }
             let due = group.gathers_since + GATHER;
-            match group.awaited || due <= now {
+            match group.is_awaited() || due <= now {
                 true => is_due = true,
                 false => wakes.push(due),
             }
@@ -270,7 +271,7 @@ enum Held {
 fn is_for_sending(group: &Group) -> bool {
     let is_noted = matches!(group.noted, Noted::Yes(_));
     let is_under_way = matches!(group.noted, Noted::UnderWay { .. });
-    (group.awaited || is_noted) && !is_under_way && group.replaced_by.is_none()
+    (group.is_awaited() || is_noted) && !is_under_way && group.replaced_by.is_none()
 }
 
 /// Returns a group that one waits for, if it is not among those that go along. What only its caller

@@ -8,7 +8,7 @@ use super::{DatasetState, Event, Left, Listed, Outcome};
 use crate::sync::exchange::Listing;
 use crate::sync::pending::barrier::Barrier;
 use crate::sync::pending::batch::Batch;
-use crate::sync::pending::change::Ticket;
+use crate::sync::pending::change::{Ticket, note_once};
 use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::{fingerprint, is_of};
 use crate::sync::pending::group::{Group, Noted};
@@ -25,9 +25,15 @@ const MAX_ATTEMPTS: u32 = 10;
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
 impl DatasetState {
-    /// A listing came: `at` is when it was asked for.
-    pub fn handle_listed(&mut self, mut listing: Listing, at: Instant, barrier: &mut Barrier) {
-        self.token = listing.token.take().map(|token| (token, at));
+    /// A listing came at `now`: `asked` is when it was asked for.
+    pub fn handle_listed(
+        &mut self,
+        mut listing: Listing,
+        asked: Instant,
+        now: Instant,
+        barrier: &mut Barrier,
+    ) {
+        self.token = listing.token.take().map(|token| (token, now));
         let deleted = listing.deleted_after
             || (self.exists && !listing.exists)
             || self.lacks_known_records(&listing);
@@ -53,7 +59,7 @@ impl DatasetState {
         }
         self.listed = Some(Listed {
             sync_count: listing.sync_count,
-            at,
+            at: asked,
         });
         self.resolve_unanswered(barrier);
         for key in changed {
@@ -209,7 +215,7 @@ impl DatasetState {
         };
         group.attempts += u32::from(counts);
         let too_often = group.attempts >= MAX_ATTEMPTS;
-        let unwanted = !group.awaited && group.noted == Noted::No;
+        let unwanted = !group.is_awaited() && group.noted == Noted::No;
         match () {
             () if unwanted => self.give_back(ticket, why, barrier),
             () if too_often && why.is_final() => self.refuse_for(ticket, why, barrier),
@@ -240,7 +246,7 @@ impl DatasetState {
                 self.give_back(ticket, why.clone(), barrier);
             }
         }
-        let awaited = self.groups.iter().filter(|group| group.awaited);
+        let awaited = self.groups.iter().filter(|group| group.is_awaited());
         let awaited: Vec<Ticket> = awaited.map(|group| group.ticket).collect();
         for ticket in awaited {
             self.tell_failed(ticket, &why, barrier);
@@ -249,7 +255,7 @@ impl DatasetState {
 
     fn is_unwanted(&self, ticket: Ticket) -> bool {
         let group = self.position(ticket).map(|at| &self.groups[at]);
-        group.is_some_and(|group| !group.awaited && group.noted == Noted::No)
+        group.is_some_and(|group| !group.is_awaited() && group.noted == Noted::No)
     }
 
     fn tell_failed(&mut self, ticket: Ticket, why: &Refusal, barrier: &mut Barrier) {
@@ -257,15 +263,17 @@ impl DatasetState {
         let Some(group) = self.group_mut(ticket) else {
             return;
         };
+        let answered = aliases.iter().copied().chain([ticket]).collect();
         match group.noted {
             Noted::No => self.give_back(ticket, why.clone(), barrier),
             Noted::UnderWay { .. } => {}
             Noted::Yes(_) => {
-                group.awaited = false;
+                group.awaited_as.clear();
                 group.attempts = 0;
                 self.events.push(Event {
                     ticket,
                     aliases,
+                    answered,
                     outcome: Outcome::Waits(why.clone()),
                     resolutions: Vec::new(),
                     settled: Settled::default(),
@@ -282,18 +290,17 @@ impl DatasetState {
             let Some(at) = self.position(*ticket) else {
                 continue;
             };
-            let mut lost = Vec::new();
+            let group = &mut self.groups[at];
+            group.unanswered = true;
             for patch in patches {
-                let mut changes = self.groups[at].changes.iter_mut();
+                let mut changes = group.changes.iter_mut();
                 if let Some(change) = changes.find(|change| change.key == patch.key) {
                     let sent = fingerprint(change, patch);
-                    change.own.push(sent);
+                    note_once(&mut change.own, sent);
+                    note_once(&mut group.lost, (patch.key.clone(), sent));
                     self.fingerprints.add(&patch.key, sent);
-                    lost.push((patch.key.clone(), sent));
                 }
             }
-            self.groups[at].unanswered = true;
-            self.groups[at].lost.push(lost);
         }
     }
 
@@ -301,7 +308,7 @@ impl DatasetState {
     /// record is known for ours, all were changed.
     fn resolve_unanswered(&mut self, barrier: &mut Barrier) {
         let is_made = |group: &Group| {
-            let mut sent = group.lost.iter().flatten();
+            let mut sent = group.lost.iter();
             sent.any(|(key, sent)| {
                 self.records
                     .get(key)
@@ -318,48 +325,63 @@ impl DatasetState {
         }
     }
 
-    /// Somebody waits for a group. Returns whether it is still pending.
+    /// Somebody waits for a group. Returns whether it is still pending, litter excepted: that is
+    /// never sent.
     pub fn wait_for(&mut self, ticket: Ticket) -> bool {
         let followed = self.pending_of(ticket);
-        for ticket in &followed {
-            if let Some(group) = self.group_mut(*ticket).filter(|group| group.hold.is_none()) {
-                group.awaited = true;
+        for group in &mut self.groups {
+            if followed.contains(&group.ticket) && group.hold.is_none() {
+                group.awaited_as.insert(ticket);
             }
         }
         !followed.is_empty()
     }
 
-    /// Returns the pending groups that a ticket means today.
+    /// Returns the pending groups that a ticket means today, litter excepted.
     pub fn pending_of(&self, ticket: Ticket) -> Vec<Ticket> {
         let mut found = Vec::new();
         let mut wanted = vec![ticket];
         while let Some(next) = wanted.pop() {
             match self.successors.get(&next) {
                 Some(successors) => wanted.extend(successors),
-                None => found.extend(self.position(next).map(|_| next)),
+                None => {
+                    let at = self.position(next);
+                    found.extend(at.filter(|at| !self.groups[*at].is_litter()).map(|_| next));
+                }
             }
         }
         found
     }
 
-    /// The last who waited for a group has left.
+    /// The last who waited for a group under a ticket has left.
     pub fn leave(&mut self, ticket: Ticket, barrier: &mut Barrier) -> Left {
+        let mut left = Left::Decided;
+        for followed in self.pending_of(ticket) {
+            match self.leave_group(followed, ticket, barrier) {
+                true => left = Left::Undecided,
+                false if left == Left::Decided => left = Left::Stays,
+                false => {}
+            }
+        }
+        left
+    }
+
+    /// Returns whether a group that was left goes, at once or when its call has ended.
+    fn leave_group(&mut self, ticket: Ticket, known_as: Ticket, barrier: &mut Barrier) -> bool {
         let in_flight = self.is_in_flight(ticket);
         let Some(group) = self.group_mut(ticket) else {
-            return match self.pending_of(ticket).is_empty() {
-                true => Left::Decided,
-                false => Left::Stays,
-            };
+            return false;
         };
-        group.awaited = false;
+        group.awaited_as.remove(&known_as);
         match group.noted {
-            Noted::Yes(_) | Noted::UnderWay { notes: true, .. } => Left::Stays,
-            Noted::UnderWay { notes: false, .. } => Left::Undecided,
+            _ if group.is_awaited() => false,
+            Noted::Yes(_) | Noted::UnderWay { notes: true, .. } => false,
+            Noted::UnderWay { notes: false, .. } => true,
             Noted::No => {
                 if !in_flight {
                     self.give_back(ticket, Refusal::Lost, barrier);
                 }
-                Left::Undecided
+                true
             }
         }
     }

@@ -2,13 +2,12 @@
 
 use super::{DatasetState, Event, Landed, Outcome};
 use crate::sync::pending::barrier::Barrier;
-use crate::sync::pending::change::{Change, Ticket};
+use crate::sync::pending::change::{Change, Ticket, note_once};
 use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Noted};
 use crate::sync::pending::note::{Rebased, Settled};
 use crate::sync::pending::resolution::Resolution;
-use crate::wire::names::RecordKey;
 
 impl DatasetState {
     /// A group was made, or is made already.
@@ -92,6 +91,13 @@ impl DatasetState {
             return;
         };
         let group = self.groups.remove(at);
+        let resolutions = match outcome {
+            Outcome::Made(_) => self.made(&group.changes),
+            _ => {
+                self.pass_on_sent(&group);
+                self.undone(ticket, &group.changes)
+            }
+        };
         let mut settled = Settled::default();
         if matches!(group.noted, Noted::Yes(_)) {
             settled.removed.push(ticket);
@@ -102,17 +108,41 @@ impl DatasetState {
                 .extend(self.take_over_at_last(ticket, barrier)),
             _ => settled.removed.extend(self.undo_split(ticket, barrier)),
         }
-        let resolutions = self.resolutions_of(&group, &outcome);
         self.resolutions.insert(ticket, resolutions.clone());
         let dependents = self.rebase(&mut settled);
+        let aliases = self.aliases(ticket);
+        let decided = aliases.iter().copied().chain([ticket]);
+        let answered = decided.filter(|ticket| self.pending_of(*ticket).is_empty());
         self.events.push(Event {
             ticket,
-            aliases: self.aliases(ticket),
+            answered: answered.collect(),
+            aliases,
             outcome: outcome.clone(),
             resolutions,
             settled,
         });
         self.settle_dependents(&group, outcome, dependents, barrier);
+    }
+
+    /// What was sent of changes that are not made may have been made all the same: the writers of what
+    /// stands on them have seen it too, and it is not brought back by them if somebody removed it.
+    fn pass_on_sent(&mut self, group: &Group) {
+        for sent in group.changes.iter().filter(|change| !change.own.is_empty()) {
+            for at in 0..self.groups.len() {
+                let stands_on = |change: &&Change| {
+                    let pending = change.base.pending.filter(|_| change.key == sent.key);
+                    pending.is_some_and(|made| self.follow(made.ticket, &sent.key) == group.ticket)
+                };
+                let mut changes = self.groups[at].changes.iter();
+                if changes.any(|change| stands_on(&change))
+                    && let Some(change) = self.groups[at].change_mut(&sent.key)
+                {
+                    for own in &sent.own {
+                        note_once(&mut change.own, *own);
+                    }
+                }
+            }
+        }
     }
 
     /// What was not for the journal takes the place of what is in it once it is made.
@@ -144,17 +174,36 @@ impl DatasetState {
         parts
     }
 
-    fn resolutions_of(&self, group: &Group, outcome: &Outcome) -> Vec<Resolution> {
-        let made = |key: &RecordKey| match outcome {
-            Outcome::Made(_) => Some((digest(self.records.get(key)), self.base(key))),
-            Outcome::Refused(..) | Outcome::GivenBack(..) | Outcome::Waits(_) => None,
-        };
+    /// Returns what bases on changes come to that were made.
+    fn made(&self, changes: &[Change]) -> Vec<Resolution> {
         let of = |change: &Change| Resolution {
             key: change.key.clone(),
-            made: made(&change.key),
+            made: Some((
+                digest(self.records.get(&change.key)),
+                self.base(&change.key),
+            )),
             otherwise: change.base,
         };
-        group.changes.iter().map(of).collect()
+        changes.iter().map(of).collect()
+    }
+
+    /// Returns what bases on changes of a ticket come to that are not made: what they were to take
+    /// the place of is as it was.
+    pub(super) fn undone(&self, ticket: Ticket, changes: &[Change]) -> Vec<Resolution> {
+        let composed = self.composed(&self.replaced_by(ticket));
+        let under = composed.map(|composed| composed.bases(|key| digest(self.records.get(key))));
+        let mut bases = under.unwrap_or_default();
+        for change in changes {
+            if bases.iter().all(|(key, _)| *key != change.key) {
+                bases.push((change.key.clone(), change.base));
+            }
+        }
+        let of = |(key, otherwise)| Resolution {
+            key,
+            made: None,
+            otherwise,
+        };
+        bases.into_iter().map(of).collect()
     }
 
     /// Returns the tickets whose groups the one of this ticket took the place of.

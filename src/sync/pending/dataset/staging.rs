@@ -9,7 +9,7 @@ use crate::sync::change::{Left as Known, Shown};
 use crate::sync::pending::barrier::{Barrier, Standing};
 use crate::sync::pending::change::{Change, Digest, Kind, Ticket};
 use crate::sync::pending::compose::Composition;
-use crate::sync::pending::decide::Refusal;
+use crate::sync::pending::decide::{Refusal, check};
 use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Noted, Places, Shape, carried};
 use crate::sync::pending::note::{Hold, Note, NotedChange, Place};
@@ -60,6 +60,9 @@ impl DatasetState {
     /// Puts changes that belong together in line, one a key. `fresh` gives tickets.
     ///
     /// Returns None while something of the same keys is being noted: the caller waits for that.
+    ///
+    /// # Errors
+    /// What no record can be, and is not held back, is not put in line.
     pub fn stage(
         &mut self,
         ticket: Ticket,
@@ -67,7 +70,7 @@ impl DatasetState {
         how: How,
         barrier: &mut Barrier,
         fresh: &mut dyn FnMut() -> Ticket,
-    ) -> Option<Staged> {
+    ) -> Result<Option<Staged>, Refusal> {
         for change in &mut changes {
             change.base = self.normalized(change.base, &change.key);
         }
@@ -77,20 +80,23 @@ impl DatasetState {
             busy && group.shares_a_key(&keys)
         };
         if self.groups.iter().any(is_busy) {
-            return None;
+            return Ok(None);
         }
         let absorbed = self.absorbable(&keys);
         let (absorbed, changes) = match self.compose(&absorbed, &changes, barrier) {
             Some(composed) => (absorbed, composed),
             None => (Vec::new(), changes),
         };
-        if absorbed.is_empty() {
-            self.end_holds_of(&keys, how.now);
-        }
         let was_passing = self.any_has_hold(&absorbed, Hold::Passing);
         let in_grace = self.any_has_hold(&absorbed, Hold::Grace);
         let parts = self.split(changes, how.private || was_passing, in_grace);
-        Some(self.put(ticket, absorbed, parts, how, barrier, fresh))
+        for (changes, _) in parts.iter().filter(|(_, hold)| hold.is_none()) {
+            changes.iter().try_for_each(|change| check(&change.kind))?;
+        }
+        if absorbed.is_empty() {
+            self.end_holds_of(&keys, how.now);
+        }
+        Ok(Some(self.put(ticket, absorbed, parts, how, barrier, fresh)))
     }
 
     /// Ends the holds of what changes of these keys have to wait for.
@@ -147,12 +153,7 @@ impl DatasetState {
         changes: &[Change],
         barrier: &Barrier,
     ) -> Option<Vec<Change>> {
-        let mut composed = Composition::default();
-        for group in self.absorbed(absorbed) {
-            for change in &group.changes {
-                composed.lay(change, Some(group.ticket), self.shown_digest(&change.key))?;
-            }
-        }
+        let mut composed = self.composed(absorbed)?;
         for change in changes {
             composed.lay(change, None, self.shown_digest(&change.key))?;
         }
@@ -164,6 +165,17 @@ impl DatasetState {
             || self.drops_a_move(absorbed, &changes, barrier)
             || self.forgets_a_move(absorbed, &changes, barrier);
         (!reaches_over && !drops).then_some(changes)
+    }
+
+    /// Composes groups, in order; None if they stay apart.
+    pub(super) fn composed(&self, groups: &[Ticket]) -> Option<Composition> {
+        let mut composed = Composition::default();
+        for group in self.absorbed(groups) {
+            for change in &group.changes {
+                composed.lay(change, Some(group.ticket), self.shown_digest(&change.key))?;
+            }
+        }
+        Some(composed)
     }
 
     /// Returns whether a value would be in no set any more that a removal waits for elsewhere.
@@ -235,17 +247,21 @@ impl DatasetState {
         barrier: &mut Barrier,
         fresh: &mut dyn FnMut() -> Ticket,
     ) -> Staged {
-        let is_noted = |hold: Option<Hold>| how.commit == Commit::Async || hold.is_some();
-        let waits = !is_noted(parts[0].1);
-        let has_notes = parts.iter().any(|(_, hold)| is_noted(*hold));
+        // Where nothing is left, what was noted is taken out, and nothing is sent.
+        let is_noted = |(changes, hold): &Part| {
+            how.commit == Commit::Async || hold.is_some() || changes.is_empty()
+        };
+        let waits = !is_noted(&parts[0]);
+        let has_notes = parts.iter().any(is_noted);
         let mut staged = Staged {
             waits,
             // What is not for the journal takes the place of nothing before it is made.
             replaced: if waits { Vec::new() } else { absorbed.clone() },
             notes: Vec::new(),
         };
-        for (at, (changes, hold)) in parts.into_iter().enumerate() {
-            let notes = is_noted(hold);
+        for (at, part) in parts.into_iter().enumerate() {
+            let notes = is_noted(&part);
+            let (changes, hold) = part;
             let group = Group {
                 ticket: if at == 0 { ticket } else { fresh() },
                 noted: match has_notes {
@@ -255,15 +271,16 @@ impl DatasetState {
                     },
                     false => Noted::No,
                 },
-                awaited: at == 0 && waits,
+                awaited_as: (at == 0 && waits).then_some(ticket).into_iter().collect(),
                 hold: hold.map(|hold| begin_hold(hold, how.now, how.date)),
                 part_of: (at > 0).then_some(ticket),
                 ..self.fresh_group(&absorbed, changes, how)
             };
-            if notes && !group.changes.is_empty() {
-                staged.notes.push(self.note(&group));
+            // Where nothing is left there is nothing to note, and no removal to come.
+            if !group.changes.is_empty() {
+                staged.notes.extend(notes.then(|| self.note(&group)));
+                self.announce(&group, barrier);
             }
-            self.announce(&group, barrier);
             self.groups.push(group);
         }
         for group in &mut self.groups {
@@ -287,7 +304,7 @@ impl DatasetState {
         Group {
             ticket: Ticket(0),
             noted: Noted::No,
-            awaited: false,
+            awaited_as: BTreeSet::new(),
             gathers_since: since.unwrap_or(how.now),
             not_before: None,
             hold: None,
@@ -313,7 +330,7 @@ impl DatasetState {
             let removes = removes.filter_map(|change| self.removed_digest(change));
             barrier.begin(self.id, group.ticket, removes.collect());
         }
-        if group.awaited {
+        if group.is_awaited() {
             let removals = group
                 .changes
                 .iter()
@@ -397,7 +414,7 @@ impl DatasetState {
         };
         if let Some(why) = group.refused.take() {
             self.refuse_for(ticket, why, barrier);
-        } else if group.noted == Noted::No && !group.awaited && !group.changes.is_empty() {
+        } else if group.noted == Noted::No && !group.is_awaited() && !group.changes.is_empty() {
             self.give_back(ticket, Refusal::Lost, barrier);
         }
     }
@@ -410,8 +427,14 @@ impl DatasetState {
         barrier: &mut Barrier,
     ) -> Vec<Ticket> {
         let replaced = self.replaced_by(ticket);
+        let awaited_as = self.absorbed(&replaced).map(|group| &group.awaited_as);
+        let awaited_as: BTreeSet<Ticket> = awaited_as.flatten().copied().collect();
         self.groups
             .retain(|group| !replaced.contains(&group.ticket));
+        let is_sent = |group: &&mut Group| by.contains(&group.ticket) && group.hold.is_none();
+        for group in self.groups.iter_mut().filter(is_sent) {
+            group.awaited_as.extend(&awaited_as);
+        }
         for old in &replaced {
             barrier.replace(*old);
             self.successors.insert(*old, by.to_vec());
@@ -469,14 +492,18 @@ impl DatasetState {
     }
 
     /// What was staged under a ticket cannot be noted: all is as it was before, and the changes are
-    /// their writer's.
+    /// their writer's. What bases on them come to is kept until [`DatasetState::forget`].
     pub fn handle_not_noted(&mut self, ticket: Ticket, barrier: &mut Barrier) {
         let is_of =
             |group: &Group| matches!(group.noted, Noted::UnderWay { with, .. } if with == ticket);
+        let mut changes = Vec::new();
         for group in self.groups.iter().filter(|group| is_of(group)) {
             barrier.cancel(group.ticket);
+            changes.extend(group.changes.iter().cloned());
         }
         self.groups.retain(|group| !is_of(group));
+        let undone = self.undone(ticket, &changes);
+        self.resolutions.insert(ticket, undone);
         self.revive_replaced(ticket);
     }
 }

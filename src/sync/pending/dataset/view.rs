@@ -27,7 +27,9 @@ pub struct View {
 
 impl DatasetState {
     /// Returns what is shown of a key. A group that is being noted is not shown: its draft shows it.
-    /// What is based on something else than what is shown below it is not shown either.
+    /// What is based on something else than what is shown below it is not shown either. The
+    /// service's version is no such thing, whatever it has become since: what its writer was told is
+    /// safe can be read here until it is refused, and then what was kept of it.
     pub fn view(&self, key: &RecordKey) -> View {
         let mut view = self.of_service(key);
         for group in self.groups.iter().filter(|group| is_shown(group)) {
@@ -52,26 +54,20 @@ impl DatasetState {
 
     fn lay_over(&self, view: &mut View, group: &Group, change: &Change) {
         let base = self.normalized(change.base, &change.key);
-        let value = match (view.base.pending, base.pending) {
-            (None, None) => match self.makes(group, change) {
-                Some(value) => value,
-                None => return,
-            },
+        let laid = match (view.base.pending, base.pending) {
+            (None, None) => self.makes(group, change, view.base),
             (Some(shown), Some(seen)) if shown.ticket == seen.ticket => {
-                match over(view, &change.kind) {
-                    Some(value) => value,
-                    None => return,
-                }
+                over(view, &change.kind).map(|value| (value, under(change, view.base, base)))
             }
-            _ => return,
+            _ => None,
         };
-        let keeps = matches!(change.kind, Kind::Append { .. } | Kind::Times);
-        let shown = if keeps { view.base.shown } else { base.shown };
+        let Some((value, under)) = laid else {
+            return;
+        };
         *view = View {
             base: Base {
-                life: self.life,
-                shown,
                 pending: Some(made(group.ticket, value.as_deref())),
+                ..under
             },
             value,
             modified: change.modified,
@@ -79,32 +75,42 @@ impl DatasetState {
         };
     }
 
-    /// Returns what a change makes of the service's record; None if it would be refused.
-    fn makes(&self, group: &Group, change: &Change) -> Option<Option<Arc<[u8]>>> {
+    /// Returns what a change makes of the service's record, or, where it will be refused, what its
+    /// writer made, and the version under that; None if nothing of it is shown.
+    fn makes(&self, group: &Group, change: &Change, service: Base) -> Option<(Value, Base)> {
         let against = self.against(&change.key);
         let there = against.remote.and_then(|remote| remote.value.as_ref());
         if group.is_litter() && there.is_some() {
             // Somebody else made a record of that name.
             return None;
         }
-        if group.hold.is_some()
-            && let Some(whole) = change.kind.whole()
-            && there.is_none()
-        {
-            // It need not be text.
-            return Some(Some(whole.clone()));
-        }
+        let base = change.base.settled();
         let settled = Change {
-            base: change.base.settled(),
+            base,
             ..change.clone()
         };
         let bytes = |value: &Text| Some(value.as_bytes().into());
-        match decide(&settled, against) {
-            Verdict::Replace(value) => Some(bytes(&value)),
-            Verdict::Remove => Some(None),
-            Verdict::Nothing => Some(there.and_then(bytes)),
-            Verdict::Refuse(_) => None,
-        }
+        let value = match decide(&settled, against) {
+            Verdict::Replace(value) => bytes(&value),
+            Verdict::Remove => None,
+            Verdict::Nothing => there.and_then(bytes),
+            Verdict::Refuse(_) => {
+                let own = change.kind.whole().cloned();
+                return (change.kind != Kind::Times).then_some((own, base));
+            }
+        };
+        Some((value, under(change, service, base)))
+    }
+}
+
+/// The bytes of a file; None where none is shown.
+type Value = Option<Arc<[u8]>>;
+
+/// Returns the version that is under a change: the one that it is laid over, if it keeps that.
+fn under(change: &Change, shown: Base, base: Base) -> Base {
+    match change.kind {
+        Kind::Append { .. } | Kind::Times => shown,
+        Kind::Whole(_) | Kind::Edit(_) | Kind::Remove => base,
     }
 }
 
@@ -113,14 +119,14 @@ fn is_shown(group: &Group) -> bool {
 }
 
 /// Returns what a change makes of what is shown; None if it cannot be made of it.
-fn over(view: &View, kind: &Kind) -> Option<Option<Arc<[u8]>>> {
+fn over(view: &View, kind: &Kind) -> Option<Value> {
     match (kind, &view.value) {
-        (Kind::Whole(text), _) | (Kind::Edit(text), Some(_)) => Some(Some(text.clone())),
+        (Kind::Whole(text) | Kind::Edit(text), _) => Some(Some(text.clone())),
         (Kind::Append { text, .. }, Some(value)) => Some(Some([&value[..], text].concat().into())),
         (Kind::Append { whole, .. }, None) => Some(Some(whole.clone())),
         (Kind::Times, Some(value)) => Some(Some(value.clone())),
         (Kind::Remove, Some(_)) => Some(None),
-        (Kind::Edit(_) | Kind::Times | Kind::Remove, None) => None,
+        (Kind::Times | Kind::Remove, None) => None,
     }
 }
 

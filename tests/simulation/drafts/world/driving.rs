@@ -58,7 +58,7 @@ impl World {
     pub(super) fn list(&mut self) {
         let listing = self.server.list(0);
         self.state
-            .handle_listed(listing, self.now, &mut self.barrier);
+            .handle_listed(listing, self.now, self.now, &mut self.barrier);
         self.hear();
     }
 
@@ -76,7 +76,7 @@ impl World {
                 Step::List { since } => {
                     let listing = self.server.list(since);
                     self.state
-                        .handle_listed(listing, self.now, &mut self.barrier);
+                        .handle_listed(listing, self.now, self.now, &mut self.barrier);
                 }
                 Step::Update {
                     patches,

@@ -223,13 +223,71 @@ fn b2_the_version_of_a_waiting_append_or_date_is_the_count_under_it() {
 }
 
 #[test]
-fn b2_what_would_be_refused_is_not_shown() {
-    let mut bed = Bed::having(&[("k", "old")]);
-    bed.queue("k", edit("mine"));
-    assert_eq!(bed.view(0, "k").as_deref(), Some("mine"));
-    bed.other(0, "k", Some("new"));
+fn b2_what_waits_is_shown_until_it_is_refused() {
+    for (kind, shown) in [
+        (edit("mine"), Some("mine")),
+        (whole("mine"), Some("mine")),
+        (append("old", "+"), Some("old+")),
+        (Kind::Remove, None),
+    ] {
+        let mut bed = Bed::having(&[("k", "old")]);
+        bed.unseen = crate::sync::Unseen::Refuse;
+        // What an earlier process left is never made over another version.
+        let ticket = bed.queue("k", kind.clone());
+        bed.restart();
+        bed.list(0);
+        assert_eq!(bed.view(0, "k").as_deref(), shown);
+        bed.other(0, "k", Some("new"));
+        bed.list(0);
+        assert_eq!(bed.view(0, "k").as_deref(), shown, "{kind:?}");
+        // What is changed next is based on what is shown.
+        let base = bed.states[0].view(&key("k")).base;
+        assert_eq!(base.pending.map(|made| made.ticket), Some(ticket));
+        assert_eq!(base.shown, Shown::Version(1));
+        assert!(bed.drive().is_empty());
+        assert_eq!(bed.refusal(ticket), Some(&Refusal::Stale));
+        assert_eq!(bed.view(0, "k").as_deref(), Some("new"));
+    }
+}
+
+#[test]
+fn b2_what_waits_over_what_will_be_refused_is_shown() {
+    let mut bed = Bed::having(&[("a", "1"), ("b", "2")]);
+    let stale = bed.queue("b", edit("mine"));
+    bed.states[0].wait_for(stale);
+    let changes = vec![
+        bed.change(0, "a", whole("mine")),
+        bed.change(0, "b", whole("1")),
+    ];
+    let exchange = bed.put(0, changes, Commit::Async);
+    bed.other(0, "b", Some("theirs"));
     bed.list(0);
-    assert_eq!(bed.view(0, "k").as_deref(), Some("new"));
+    let shown = |bed: &Bed| ["a", "b"].map(|name| bed.view(0, name).unwrap());
+    assert_eq!(shown(&bed), ["mine", "1"], "both halves of the exchange");
+    let base = bed.states[0].view(&key("b")).base;
+    assert_eq!(base.pending.map(|made| made.ticket), Some(exchange));
+    bed.drive();
+    assert_eq!(bed.refusal(stale), Some(&Refusal::Stale));
+    assert_eq!(shown(&bed), ["mine", "1"]);
+}
+
+#[test]
+fn b2_who_edits_what_he_removed_begins_it() {
+    for absorbed in [true, false] {
+        let mut bed = Bed::having(&[("k", "old")]);
+        bed.queue("k", Kind::Remove);
+        if !absorbed {
+            assert_eq!(bed.go_on(0), ["-k"]);
+        }
+        let begun = bed.queue("k", edit("new"));
+        assert_eq!(bed.view(0, "k").as_deref(), Some("new"));
+        if !absorbed {
+            bed.answer(0);
+        }
+        assert_eq!(bed.view(0, "k").as_deref(), Some("new"));
+        assert_eq!(bed.drive(), ["k=new"]);
+        assert!(bed.is_made(begun));
+    }
 }
 
 #[test]
@@ -253,4 +311,23 @@ fn b1_a_moved_value_shows_nobody_what_was_written_elsewhere() {
     assert!(bed.drive().is_empty());
     assert_eq!(bed.refusal(rename), Some(&Refusal::Stale));
     assert_eq!(bed.services[0].value("b"), Some("2"));
+}
+
+#[test]
+fn s9_what_a_rename_moves_lives_on_though_another_wrote_the_same_since() {
+    for (theirs, seen) in [("1", true), ("other", false)] {
+        let mut bed = Bed::having(&[("a", "1")]);
+        let changes = bed.rename(0, "a", "b");
+        bed.other(0, "a", Some(theirs));
+        bed.put(0, changes, Commit::Async);
+        bed.list(0);
+        bed.wait(100);
+        let Step::Update { replaced, .. } = bed.step(0) else {
+            panic!("it may go");
+        };
+        let [old] = &replaced[..] else {
+            panic!("{replaced:?}");
+        };
+        assert_eq!((&old.key, old.seen), (&key("a"), seen), "{theirs}");
+    }
 }

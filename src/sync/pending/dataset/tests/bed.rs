@@ -38,6 +38,8 @@ pub(super) struct Bed {
     flying: Vec<Vec<RecordPatch>>,
     /// How often was listed.
     pub(super) listings: usize,
+    /// How long a listing takes, in milliseconds.
+    pub(super) listing_takes: u64,
     start: Instant,
     tickets: u64,
     places: i64,
@@ -86,6 +88,7 @@ impl Bed {
             unseen: Unseen::Keep,
             flying: vec![Vec::new(); datasets],
             listings: 0,
+            listing_takes: 0,
             start,
             tickets: 0,
             places: 0,
@@ -152,6 +155,8 @@ impl Bed {
 
     fn listed(&mut self, of: usize, since: i64) {
         self.listings += 1;
+        let asked = self.now;
+        self.wait(self.listing_takes);
         let service = &self.services[of];
         let newer = service.records.values();
         let newer = newer.filter(|record| record.sync_count > since);
@@ -163,7 +168,7 @@ impl Bed {
             records: newer.cloned().collect(),
             token: Some("token".to_owned()),
         };
-        self.states[of].handle_listed(listing, self.now, &mut self.barrier);
+        self.states[of].handle_listed(listing, asked, self.now, &mut self.barrier);
         self.take();
     }
 
@@ -194,14 +199,15 @@ impl Bed {
         Some(String::from_utf8(value.to_vec()).unwrap())
     }
 
-    /// Stages changes, and no more.
+    /// Stages changes, which can be made, and no more.
     pub(super) fn stage(
         &mut self,
         of: usize,
         changes: Vec<Change>,
         commit: Commit,
     ) -> (Ticket, Option<Staged>) {
-        self.stage_as(of, changes, commit, false)
+        let (ticket, staged) = self.stage_as(of, changes, commit, false);
+        (ticket, staged.expect("a record can be so"))
     }
 
     pub(super) fn stage_as(
@@ -210,7 +216,7 @@ impl Bed {
         changes: Vec<Change>,
         commit: Commit,
         private: bool,
-    ) -> (Ticket, Option<Staged>) {
+    ) -> (Ticket, Result<Option<Staged>, Refusal>) {
         let ticket = self.ticket();
         let how = How {
             commit,

@@ -191,12 +191,12 @@ fn w3_a_record_made_and_removed_is_removed_if_it_was_sent() {
 }
 
 #[test]
-fn w3_an_edit_of_what_is_not_there_stays_apart() {
+fn w3_an_edit_of_what_was_removed_begins_it() {
     let mut bed = Bed::having(&[("k", "old")]);
     bed.queue("k", Kind::Remove);
     bed.queue("k", edit("1"));
-    assert_eq!(bed.rows.len(), 2);
-    assert_eq!(bed.drive(), ["-k", "k=1"]);
+    assert_eq!(bed.rows.len(), 1);
+    assert_eq!(bed.drive(), ["k=1"]);
 }
 
 #[test]
@@ -209,4 +209,35 @@ fn w3_an_append_to_what_was_removed_begins_it() {
     };
     bed.queue("k", append);
     assert_eq!(bed.drive(), ["k=1"]);
+}
+
+#[test]
+fn w3_what_was_never_sent_is_removed_without_a_call_in_both_modes() {
+    for (name, commit) in [
+        (".k.swp", Commit::Close),
+        (".goutputstream-1", Commit::Close),
+        (".k.swp", Commit::Async),
+    ] {
+        let mut bed = Bed::new();
+        bed.close(name, whole("1"));
+        let change = bed.change(0, name, Kind::Remove);
+        let removal = bed.put(0, vec![change], commit);
+        assert!(bed.is_made(removal), "{name} {commit:?}");
+        assert!(bed.rows.is_empty() && bed.barrier.is_empty());
+        assert!(bed.drive().is_empty());
+        assert_eq!((bed.listings, bed.view(0, name)), (0, None));
+    }
+}
+
+#[test]
+fn w3_without_room_a_held_file_is_not_removed() {
+    let mut bed = Bed::new();
+    let held = bed.close(".k.swp", whole("1"));
+    let change = bed.change(0, ".k.swp", Kind::Remove);
+    let (removal, staged) = bed.stage(0, vec![change], Commit::Close);
+    let staged = staged.unwrap();
+    assert_eq!((&staged.replaced[..], staged.waits), (&[held][..], false));
+    bed.not_note(0, removal);
+    assert_eq!(bed.view(0, ".k.swp").as_deref(), Some("1"));
+    assert!(bed.rows.contains_key(&held));
 }

@@ -1,9 +1,9 @@
 //! S9: a change's base against what was just listed.
 
-use super::bed::{append, bytes, edit, key, whole};
+use super::bed::{Bed, append, bytes, edit, key, whole};
 use crate::sync::change::{Left, Mark};
 use crate::sync::pending::decide::{Against, Verdict, decide};
-use crate::sync::pending::{Base, Change, Kind, Refusal, Sent};
+use crate::sync::pending::{Base, Change, Commit, Kind, Refusal, Sent};
 use crate::sync::{Remote, Shown, Unseen};
 use crate::wire::names::MAX_VALUE_CHARS;
 use crate::wire::timestamp::Timestamp;
@@ -295,4 +295,58 @@ fn f5_where_an_append_joins_two_halves_they_are_one_character() {
     let change = self::change(pair, SHOWN, Unseen::Keep, NOW);
     let refused = Verdict::Refuse(Refusal::NotText);
     assert_eq!(against(&change, Some(&half)), refused);
+}
+
+#[test]
+fn s13_what_no_record_can_be_is_not_put_in_line() {
+    let bad = |text: &[u8]| Kind::Whole(text.into());
+    let adds = |text: &[u8]| Kind::Append {
+        text: text.into(),
+        whole: [b"old", text].concat().into(),
+    };
+    let long = "x".repeat(MAX_VALUE_CHARS + 1);
+    for (kind, refusal) in [
+        (bad(b"\xff"), Refusal::NotText),
+        (Kind::Edit(b"\xff".as_slice().into()), Refusal::NotText),
+        (adds(b"\xff"), Refusal::NotText),
+        (whole(&long), Refusal::TooBig),
+        (edit(&long), Refusal::TooBig),
+        (append("old", &long[3..]), Refusal::TooBig),
+    ] {
+        for commit in [Commit::Async, Commit::Close] {
+            let mut bed = Bed::having(&[("k", "old")]);
+            let waits = bed.queue("k", Kind::Times);
+            let change = bed.change(0, "k", kind.clone());
+            let (_, staged) = bed.stage_as(0, vec![change], commit, false);
+            assert_eq!(staged, Err(refusal.clone()), "{kind:?}");
+            assert_eq!(bed.states[0].pending().collect::<Vec<_>>(), [waits]);
+            assert_eq!(bed.view(0, "k").as_deref(), Some("old"));
+            assert_eq!(bed.drive(), ["k=old"]);
+        }
+    }
+    let mut bed = Bed::having(&[("k", "old")]);
+    bed.queue("k", append("old", &long[4..]));
+    bed.queue(".k.swp", bad(b"\xff"));
+}
+
+#[test]
+fn f5_an_append_may_join_two_halves_of_a_character() {
+    for is_sent in [true, false] {
+        join_halves(is_sent);
+    }
+}
+
+fn join_halves(is_sent: bool) {
+    let mut bed = Bed::having(&[]);
+    bed.queue("k", Kind::Whole(b"\xed\xa0\xbd".as_slice().into()));
+    if is_sent {
+        assert_eq!(bed.drive().len(), 1);
+    }
+    // Its writer sees a pair in six bytes.
+    let kind = Kind::Append {
+        text: b"\xed\xb8\x80".as_slice().into(),
+        whole: b"\xed\xa0\xbd\xed\xb8\x80".as_slice().into(),
+    };
+    bed.queue("k", kind);
+    assert_eq!(bed.drive(), ["k=\u{1f600}"]);
 }

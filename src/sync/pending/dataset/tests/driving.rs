@@ -168,3 +168,13 @@ fn s8_denied_credentials_keep_what_is_queued() {
     assert_eq!(bed.outcome(ticket), None);
     assert_eq!(bed.drive(), ["a=1"]);
 }
+
+#[test]
+fn w7_what_a_slow_listing_brings_is_used() {
+    let mut bed = Bed::having(&[]);
+    bed.listing_takes = 6_000;
+    bed.wait(6_000);
+    bed.close("a", whole("1"));
+    assert_eq!(bed.go(0), ["a=1"]);
+    assert_eq!(bed.listings, 2);
+}

@@ -238,3 +238,36 @@ fn w4_a_retry_of_a_late_whole_write_is_not_made_over_what_another_wrote_since() 
     assert_eq!(bed.refusal(again), Some(&Refusal::Stale));
     assert_eq!(bed.services[0].value("k"), Some("x;"));
 }
+
+#[test]
+fn w4_what_is_sent_in_vain_for_hours_is_remembered_once() {
+    let mut bed = Bed::having(&[("k", "a;")]);
+    let ticket = bed.queue("k", append("a;", "b;"));
+    for _ in 0..50 {
+        assert_eq!(bed.go_on(0), ["k=a;b;"]);
+        bed.lose(0);
+    }
+    let group = &bed.states[0].groups[0];
+    assert_eq!((group.lost.len(), group.changes[0].own.len()), (1, 1));
+    assert_eq!(bed.states[0].fingerprints.of(&key("k")).len(), 1);
+    assert_eq!(bed.drive(), ["k=a;b;"]);
+    assert!(bed.is_made(ticket));
+}
+
+#[test]
+fn w4_what_stands_on_a_change_that_may_be_taken_away_does_not_bring_it_back() {
+    for kind in [append("a;", "b;"), edit("a;b;"), whole("c;")] {
+        let mut bed = Bed::having(&[]);
+        let first = bed.queue("k", whole("a;"));
+        assert_eq!(bed.go_on(0), ["k=a;"]);
+        bed.lose_answer(0);
+        // Somebody who saw it removes it.
+        bed.other(0, "k", None);
+        let second = bed.queue("k", kind);
+        assert!(bed.drive().is_empty());
+        for ticket in [first, second] {
+            assert_eq!(bed.refusal(ticket), Some(&Refusal::Stale));
+        }
+        assert_eq!(bed.services[0].value("k"), None);
+    }
+}

@@ -26,7 +26,7 @@ fn s12_a_new_file_is_held_by_its_name() {
     }
     let change = bed.change(0, ".k.Ab3dEf", whole("1"));
     let (ticket, staged) = bed.stage_as(0, vec![change], Commit::Async, true);
-    bed.note(0, ticket, &staged.unwrap());
+    bed.note(0, ticket, &staged.unwrap().unwrap());
     assert_eq!(hold(&bed, ticket), Some(Hold::Passing));
 }
 
@@ -68,7 +68,7 @@ fn s12_a_passing_file_that_is_renamed_is_one_replace() {
     let mut bed = Bed::having(&[("k", "old")]);
     let change = bed.change(0, ".k.Ab3dEf", whole("new"));
     let (ticket, staged) = bed.stage_as(0, vec![change], Commit::Close, true);
-    bed.note(0, ticket, &staged.unwrap());
+    bed.note(0, ticket, &staged.unwrap().unwrap());
     bed.queue_rename(".k.Ab3dEf", "k");
     assert_eq!(bed.drive(), ["k=new"]);
     assert!(bed.rows.is_empty());
@@ -214,7 +214,7 @@ fn l1_litter_goes_with_its_dataset() {
             true => bed.states[0].handle_deleted(bed.now, &mut bed.barrier),
             false => {
                 let gone = Listing::default();
-                bed.states[0].handle_listed(gone, bed.now, &mut bed.barrier);
+                bed.states[0].handle_listed(gone, bed.now, bed.now, &mut bed.barrier);
             }
         }
         bed.take();
@@ -238,16 +238,24 @@ fn l1_without_scratch_nothing_is_held() {
 fn l2_held_bytes_that_are_no_text_are_refused_when_they_become_a_record() {
     let mut bed = Bed::having(&[("k", "old")]);
     let bad = || Kind::Whole(b"\xff\xfe".as_slice().into());
-    bed.queue(".goutputstream-1", bad());
+    let held = bed.queue(".goutputstream-1", bad());
     let shown = bed.states[0].view(&key(".goutputstream-1")).value;
     assert_eq!(shown.as_deref(), Some(&b"\xff\xfe"[..]));
     let changes = vec![
         bed.change(0, "k", bad()),
         bed.change(0, ".goutputstream-1", Kind::Remove),
     ];
-    let rename = bed.put(0, changes, Commit::Async);
+    for commit in [Commit::Async, Commit::Close] {
+        let (_, staged) = bed.stage_as(0, changes.clone(), commit, false);
+        assert_eq!(staged, Err(Refusal::NotText));
+    }
+    // It is held as before, and is refused when its hold ends.
+    let shown = bed.states[0].view(&key(".goutputstream-1")).value;
+    assert_eq!(shown.as_deref(), Some(&b"\xff\xfe"[..]));
+    assert!(bed.go_on(0).is_empty());
+    assert_eq!(bed.refusal(held), None);
     assert!(bed.drive().is_empty());
-    assert_eq!(bed.refusal(rename), Some(&Refusal::NotText));
+    assert_eq!(bed.refusal(held), Some(&Refusal::NotText));
     assert_eq!(bed.services[0].value("k"), Some("old"));
 }
 
@@ -302,4 +310,32 @@ fn l2_litter_that_an_earlier_process_left_is_written_anew_in_its_place() {
         .map(|noted| &noted.change)
         .collect();
     assert_eq!(litter[0].kind, Kind::Whole(bytes("1+")));
+}
+
+#[test]
+fn l1_a_backup_that_was_split_off_is_not_written_before_that_is_made_or_undone() {
+    for made in [true, false] {
+        let mut bed = Bed::having(&[("k", "old")]);
+        bed.queue_rename("k", "k~");
+        let change = bed.change(0, "k", whole("new"));
+        let closed = bed.put(0, vec![change], Commit::Close);
+        assert_eq!(bed.go(0), ["k=new"]);
+        for name in ["k", "k~"] {
+            let change = bed.change(0, name, whole("mine"));
+            let (_, staged) = bed.stage(0, vec![change], Commit::Async);
+            assert_eq!(staged, None, "{name}");
+        }
+        if made {
+            bed.answer(0);
+        } else {
+            bed.leave(0, closed);
+            bed.lose(0);
+        }
+        bed.queue("k~", whole("mine"));
+        assert_eq!(bed.view(0, "k~").as_deref(), Some("mine"));
+        bed.drive();
+        assert_eq!(bed.view(0, "k~").as_deref(), Some("mine"));
+        let there = bed.services[0].value("k~");
+        assert_eq!(there.is_none(), made, "litter, or what was renamed");
+    }
 }

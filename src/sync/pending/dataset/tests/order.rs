@@ -193,8 +193,9 @@ fn w6_a_refused_set_keeps_back_the_removals_of_its_value_and_no_others() {
 #[test]
 fn w6_a_set_refused_when_it_is_planned_keeps_back_a_removal_of_its_dataset() {
     let mut bed = datasets(1);
-    let set = bed.change(0, "j", Kind::Whole(b"\xff".as_slice().into()));
+    let set = bed.change(0, "j~", Kind::Whole(b"\xff".as_slice().into()));
     let set = bed.put(0, vec![set], Commit::Async);
+    bed.wait(10_000);
     bed.other(0, "h", Some("\u{ff}"));
     let other = bed.queue("k", Kind::Remove);
     assert_eq!(bed.go_on(0), ["-k"]);

@@ -2,7 +2,7 @@
 
 use super::bed::{Bed, append, bytes, key, whole};
 use crate::sync::pending::dataset::Left;
-use crate::sync::pending::{Base, Change, Commit, Kind, Outcome, Refusal};
+use crate::sync::pending::{Base, Change, Commit, Kind, Outcome, Refusal, Ticket};
 use crate::sync::{Shown, Unseen};
 use crate::wire::fault::{Code, Fault};
 
@@ -236,4 +236,128 @@ fn w5_a_base_on_what_is_given_back_is_the_given_back_change_s_own() {
     // Both are their writer's, who makes one of them on the base of the first.
     assert_eq!(bed.given_back(closed)[0].base, own);
     assert_eq!(bed.given_back(next)[0].base, own);
+}
+
+/// Has a rename to the backup name be noted, and what takes its place and leaves a backup.
+fn split_rename(bed: &mut Bed) -> (Ticket, Ticket) {
+    let rename = bed.queue_rename("k", "k~");
+    let write = bed.queue("k", whole("new"));
+    assert_eq!((bed.rows.len(), bed.states[0].litter()), (2, 1));
+    (rename, write)
+}
+
+#[test]
+fn w2_who_waits_for_what_was_split_is_told_what_became_of_what_is_sent() {
+    let mut bed = Bed::having(&[("k", "old")]);
+    let (rename, write) = split_rename(&mut bed);
+    assert!(bed.states[0].wait_for(rename));
+    bed.states[0].handle_deleted(bed.now, &mut bed.barrier);
+    bed.take();
+    let refused = |bed: &Bed| -> Vec<Ticket> {
+        let of = bed.events.iter();
+        of.flat_map(|event| event.answered.clone()).collect()
+    };
+    assert_eq!(bed.events.len(), 1, "the backup goes with the dataset");
+    let backup = bed.events[0].ticket;
+    assert_eq!(refused(&bed), [backup]);
+    bed.drive();
+    assert_eq!(bed.refusal(write), Some(&Refusal::Stale));
+    assert_eq!(refused(&bed), [backup, rename, write]);
+}
+
+#[test]
+fn w2_who_waits_for_what_was_split_is_told_though_its_backup_stays() {
+    let mut bed = Bed::having(&[("k", "old")]);
+    let (rename, write) = split_rename(&mut bed);
+    assert!(bed.states[0].wait_for(rename));
+    assert_eq!(bed.go(0), ["k=new"]);
+    bed.answer(0);
+    assert!(bed.is_made(write));
+    assert_eq!(bed.events.last().unwrap().answered, [rename, write]);
+    // Nothing is left to wait for.
+    assert!(!bed.states[0].wait_for(rename));
+}
+
+#[test]
+fn w1_who_leaves_what_was_replaced_leaves_its_successor() {
+    let mut bed = Bed::having(&[("k", "old")]);
+    let (rename, _) = split_rename(&mut bed);
+    assert!(bed.states[0].wait_for(rename));
+    assert_eq!(bed.leave(0, rename), Left::Stays);
+    // Nobody waits for it, so it may be absorbed.
+    let last = bed.queue("k", whole("newer"));
+    assert_eq!(bed.states[0].pending().collect::<Vec<_>>(), [last]);
+    assert_eq!(bed.drive(), ["k=newer"]);
+}
+
+#[test]
+fn w1_who_leaves_what_was_replaced_leaves_others_waiting() {
+    let mut bed = Bed::having(&[("k", "old")]);
+    let first = bed.queue("k", whole("1"));
+    let second = bed.queue("k", whole("2"));
+    assert!(bed.states[0].wait_for(first) && bed.states[0].wait_for(second));
+    bed.leave(0, first);
+    assert_eq!(bed.go(0), ["k=2"], "somebody waits: it goes at once");
+}
+
+#[test]
+fn w2_who_waits_for_what_is_being_replaced_waits_for_its_successor() {
+    let mut bed = Bed::having(&[("k", "old")]);
+    let first = bed.queue("k", whole("1"));
+    let change = bed.change(0, "k", whole("2"));
+    let (second, staged) = bed.stage(0, vec![change], Commit::Async);
+    assert!(bed.states[0].wait_for(first));
+    bed.note(0, second, &staged.unwrap());
+    assert_eq!(bed.go(0), ["k=2"], "somebody waits: it goes at once");
+    bed.answer(0);
+    assert_eq!(bed.events.last().unwrap().aliases, [first]);
+}
+
+#[test]
+fn w2_a_base_on_what_was_not_noted_is_what_that_was_based_on() {
+    for replaces in [true, false] {
+        let mut bed = Bed::having(&[("k", "old")]);
+        let under = match replaces {
+            true => bed.queue("k", whole("1")),
+            false => Ticket(0),
+        };
+        let change = bed.change(0, "k", whole("2"));
+        let own = change.base;
+        let (second, _) = bed.stage(0, vec![change], Commit::Async);
+        let on_it = Change {
+            base: Base {
+                pending: Some(crate::sync::pending::Made {
+                    ticket: second,
+                    digest: Some(crate::sync::pending::Digest::of(b"2")),
+                }),
+                ..own
+            },
+            ..bed.change(0, "k", Kind::Edit(bytes("2+")))
+        };
+        bed.not_note(0, second);
+        assert_eq!(bed.states[0].normalized(on_it.base, &key("k")), own);
+        let third = bed.put(0, vec![on_it], Commit::Async);
+        assert!(!bed.rows.contains_key(&under), "it takes its place");
+        bed.states[0].forget(second);
+        assert!(bed.states[0].resolutions.is_empty());
+        assert_eq!(bed.drive(), ["k=2+"]);
+        assert!(bed.is_made(third));
+    }
+}
+
+#[test]
+fn w5_a_base_on_what_is_given_back_is_on_what_comes_back_under_it() {
+    let mut bed = Bed::having(&[("k", "old")]);
+    bed.queue("k", whole("1"));
+    let own = bed.states[0].view(&key("k")).base;
+    let closed = bed.close("k", whole("2"));
+    let on_it = Base {
+        pending: Some(crate::sync::pending::Made {
+            ticket: closed,
+            digest: Some(crate::sync::pending::Digest::of(b"2")),
+        }),
+        ..own
+    };
+    bed.states[0].leave(closed, &mut bed.barrier);
+    assert_eq!(bed.states[0].normalized(on_it, &key("k")), own);
 }

@@ -10,10 +10,10 @@ use cognitofs::api::{
 use cognitofs::cli::in_process::InProcess;
 use cognitofs::server::service::Service;
 use cognitofs::server::storage::Storage;
-use cognitofs::store::journals::{Journals, MemoryDisk};
+use cognitofs::store::journals::{Journals, MemoryDisk, NewParked};
 use cognitofs::store::pending::{Continuation, Pending, PendingDataset, PendingOptions, Tickets};
 use cognitofs::sync::Unseen;
-use cognitofs::sync::pending::{Change, Commit, Event, Kind};
+use cognitofs::sync::pending::{Change, Commit, Event, Kind, Refusal, Ticket};
 use cognitofs::wire::names::{IdentityId, PoolId, RecordKey};
 use futures_util::future::BoxFuture;
 
@@ -26,7 +26,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 struct Nobody;
 
 impl Continuation for Nobody {
-    fn handle(&self, _: &PendingDataset, _: &Event) {}
+    fn handle_noted(&self, _: &PendingDataset, _: Ticket) {}
+
+    fn handle_not_noted(&self, _: &PendingDataset, _: Ticket, _: &Refusal) -> Vec<NewParked> {
+        Vec::new()
+    }
+
+    fn handle(&self, _: &PendingDataset, _: &Event) -> Vec<NewParked> {
+        Vec::new()
+    }
 }
 
 /// A machine whose disk takes its time.

@@ -12,10 +12,12 @@ use cognitofs::api::{
 use cognitofs::cli::in_process::InProcess;
 use cognitofs::server::service::Service;
 use cognitofs::server::storage::Storage;
-use cognitofs::store::journals::{Journals, MemoryDisk, ParkedFile, Process, Whereabouts};
+use cognitofs::store::journals::{
+    Journals, MemoryDisk, NewParked, ParkedFile, Process, Whereabouts,
+};
 use cognitofs::store::pending::{Continuation, Pending, PendingDataset, PendingOptions, Tickets};
 use cognitofs::sync::Unseen;
-use cognitofs::sync::pending::{Commit, Event};
+use cognitofs::sync::pending::{Commit, Event, Refusal, Ticket};
 use cognitofs::wire::names::{IdentityId, PoolId, RecordKey};
 use cognitofs::wire::records::{
     ListRecords, PatchOp, RecordPatch, Records, UpdateRecords, UpdateRecordsBody,
@@ -60,7 +62,15 @@ struct Living {
 struct Nobody;
 
 impl Continuation for Nobody {
-    fn handle(&self, _: &PendingDataset, _: &Event) {}
+    fn handle_noted(&self, _: &PendingDataset, _: Ticket) {}
+
+    fn handle_not_noted(&self, _: &PendingDataset, _: Ticket, _: &Refusal) -> Vec<NewParked> {
+        Vec::new()
+    }
+
+    fn handle(&self, _: &PendingDataset, _: &Event) -> Vec<NewParked> {
+        Vec::new()
+    }
 }
 
 impl World {

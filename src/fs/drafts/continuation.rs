@@ -141,7 +141,8 @@ impl Come {
 }
 
 impl Drafts {
-    /// Hears what became of a ticket in a dataset.
+    /// Hears what became of a ticket in a dataset. Nothing here stands on it any more after that, if
+    /// it was decided.
     pub fn hear(&mut self, dataset: DatasetId, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         let is_kept = event.settled.removed.contains(&event.ticket);
@@ -153,16 +154,12 @@ impl Drafts {
             landed: Vec::new(),
             changes: Vec::new(),
         };
-        let answer = match event.outcome {
-            Outcome::Waits(why) => {
-                effects.extend(come.tickets().map(|t| Effect::Answer(t, Err(why.clone()))));
-                return effects;
-            }
+        match event.outcome {
+            Outcome::Waits(_) => return effects,
             Outcome::Made(landed) => {
                 come.landed = landed;
                 self.keep_names(come.ticket);
                 self.come_made(&come, &mut effects);
-                Ok(())
             }
             Outcome::Refused(why, changes) => {
                 if is_kept || !self.is_owned(&come) {
@@ -176,7 +173,6 @@ impl Drafts {
                 come.changes = changes;
                 self.undo_names(come.ticket, &why, &mut effects);
                 self.come_back(&come, &back, &mut effects);
-                Err(why)
             }
             Outcome::GivenBack(why, changes) => {
                 if !self.is_owned(&come) {
@@ -190,12 +186,9 @@ impl Drafts {
                 come.changes = changes;
                 self.undo_names(come.ticket, &why, &mut effects);
                 self.come_back(&come, &back, &mut effects);
-                Err(why)
             }
-        };
+        }
         self.resolve_shown(&come);
-        effects.extend(come.tickets().map(|t| Effect::Answer(t, answer.clone())));
-        effects.push(Effect::Forget(come.ticket));
         effects
     }
 

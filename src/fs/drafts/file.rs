@@ -200,10 +200,6 @@ pub enum Effect {
     Superseded(FileId),
     /// A version is to be kept from being lost. What was in the journal is kept before its rows go.
     Park(Parked),
-    /// Whoever waits for a ticket is answered.
-    Answer(Ticket, Result<(), Refusal>),
-    /// Nothing here stands on a ticket any more.
-    Forget(Ticket),
 }
 
 /// A version to be kept.

@@ -65,7 +65,8 @@ impl PendingDataset {
         self.pending().note_outcome(owed).await;
         let is_decided = !matches!(event.outcome, Outcome::Waits(_));
         if is_decided {
-            self.pending().continuation.handle(self, &event);
+            let left = self.pending().continuation.handle(self, &event);
+            self.keep_and_settle(left, Settled::default()).await;
         }
         let result = match &event.outcome {
             Outcome::Made(_) => Ok(()),
@@ -129,11 +130,18 @@ impl PendingDataset {
         settled
     }
 
-    /// Has the journal note what became of groups. What it cannot note now it notes later.
-    pub(super) async fn settle(&self, settled: Settled) {
+    /// Keeps versions that nothing else has. What there is no room for is kept as soon as there is
+    /// some.
+    pub async fn park(&self, versions: Vec<NewParked>) {
+        self.keep_and_settle(versions, Settled::default()).await;
+    }
+
+    /// Keeps versions, then has the journal note what became of groups. What cannot be done now is
+    /// done later.
+    pub(super) async fn keep_and_settle(&self, versions: Vec<NewParked>, settled: Settled) {
         let owed = Owed {
             place: self.place().clone(),
-            versions: Vec::new(),
+            versions,
             settled,
         };
         self.pending().note_outcome(owed).await;

@@ -161,11 +161,17 @@ impl World {
             if std::env::var_os("COGNITOFS_TRACE").is_some() {
                 eprintln!("  {event:?}");
             }
-            if !matches!(event.outcome, Outcome::Waits(_)) {
-                self.barrier.decide(event.ticket);
+            let ticket = event.ticket;
+            let is_decided = !matches!(event.outcome, Outcome::Waits(_));
+            for told in event.aliases.iter().chain([&ticket]) {
+                self.awaited.remove(told);
             }
             let effects = self.drafts.hear(DATASET, event);
             self.carry_out(effects);
+            if is_decided {
+                self.barrier.decide(ticket);
+                self.state.forget(ticket);
+            }
         }
     }
 
@@ -173,10 +179,6 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Park(parked) => self.parked.push(text(&parked.text)),
-                Effect::Answer(ticket, _) => {
-                    self.awaited.remove(&ticket);
-                }
-                Effect::Forget(ticket) => self.state.forget(ticket),
                 Effect::Invalidate(_) | Effect::Superseded(_) => {}
             }
         }

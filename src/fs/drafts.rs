@@ -118,6 +118,11 @@ impl Drafts {
         drafts.map(|(id, _)| *id)
     }
 
+    /// Returns how many files are known.
+    pub fn count(&self) -> usize {
+        self.files.len()
+    }
+
     /// Returns the ticket whose outcome is that of all that was staged of a file, if it has one that
     /// may be undecided.
     pub fn stands_on(&self, id: FileId) -> Option<Ticket> {
@@ -172,6 +177,20 @@ impl Drafts {
         }
         view.is_there()
             .then(|| self.insert(File::new(name.clone(), Version::of_view(view))))
+    }
+
+    /// Returns whether a file stands at the version of a view, so that its value is the view's.
+    /// `normalized` is the core's.
+    pub fn stands_at(&self, id: FileId, view: &View, normalized: impl Fn(Base) -> Base) -> bool {
+        let file = self.files.get(&id);
+        file.is_some_and(|file| is_same(normalized(file.version.base), view.base))
+    }
+
+    /// Returns the ticket of what was staged of a file last, if the journal does not have it: it may
+    /// be a draft again.
+    pub fn unnoted(&self, id: FileId) -> Option<Ticket> {
+        let mut links = self.files.get(&id)?.links.iter().rev();
+        links.find(|link| !link.noted).map(|link| link.ticket)
     }
 
     /// Creates a file where none is shown; `absent` is the view of its name. It is open.

@@ -154,7 +154,8 @@ impl Pending {
         lock(&self.datasets).by_id.values().cloned().collect()
     }
 
-    fn by_id(&self, id: DatasetId) -> Option<Arc<PendingDataset>> {
+    /// Returns a dataset that was asked for before.
+    pub fn by_id(&self, id: DatasetId) -> Option<Arc<PendingDataset>> {
         lock(&self.datasets).by_id.get(&id).cloned()
     }
 

@@ -17,7 +17,7 @@ use cognitofs::sync::pending::{Change, Commit, Event, Kind, Refusal, Ticket};
 use cognitofs::wire::names::{IdentityId, PoolId, RecordKey};
 use futures_util::future::BoxFuture;
 
-use super::net::Net;
+use super::net::{NONE, Net, Weather};
 use super::seeded::Seeded;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,7 +97,13 @@ impl Bench {
         let in_process = Arc::new(InProcess::new(Arc::new(service), seeded.clone()));
         let disk = MemoryDisk::new();
         let transport: Arc<dyn Transport> = match over_a_net {
-            true => Arc::new(Net::new(in_process, seeded.clone(), disk.process(), 0)),
+            true => Arc::new(Net::new(
+                in_process,
+                seeded.clone(),
+                disk.process(),
+                NONE,
+                Arc::new(Weather::default()),
+            )),
             false => in_process,
         };
         let slow = Arc::new(Slow {

@@ -22,6 +22,7 @@ mod staging;
 mod tests;
 mod writing;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use shown::Shown;
 
 pub use file::{Effect, Parked, Standing};
 pub use naming::Target;
+use staging::shown_as;
 pub use staging::{Extent, Request};
 pub use writing::Released;
 
@@ -118,9 +120,9 @@ impl Drafts {
         drafts.map(|(id, _)| *id)
     }
 
-    /// Returns how many files are known.
+    /// Returns how many files are remembered, and tickets that something may stand on.
     pub fn count(&self) -> usize {
-        self.files.len()
+        self.files.len() + self.bound.len() + self.shown.pending()
     }
 
     /// Returns the ticket whose outcome is that of all that was staged of a file, if it has one that
@@ -344,7 +346,15 @@ impl Drafts {
         if self.names.get(&file.name) == Some(&id) {
             self.names.remove(&file.name);
         }
-        self.files.remove(&id);
+        let dropped = self.files.remove(&id);
+        for ticket in dropped.iter().flat_map(File::tickets) {
+            if let Entry::Occupied(mut bound) = self.bound.entry(ticket) {
+                bound.get_mut().remove(&id);
+                if bound.get().is_empty() {
+                    bound.remove();
+                }
+            }
+        }
     }
 
     /// Takes note of the tickets that a file stands on.
@@ -362,19 +372,20 @@ impl Drafts {
 
     /// Returns what a change of a file that begins now is based on: the version whose bytes were last
     /// served under its name, else the one that was looked up. An older version that is still open
-    /// has its own, as the name shows another.
+    /// has its own, as the name shows another. What is written to another version than a pending one
+    /// that was served is decided after that, and is not laid over it.
     fn base_of(&mut self, id: FileId) -> Result<Base, Error> {
         let file = self.files.get(&id).ok_or(Error::Superseded)?;
         if let Some(draft) = &file.draft {
             return Ok(draft.base);
         }
         let looked_up = file.version.base;
-        Ok(match file.standing {
-            Standing::Named => self.shown.get(&file.name).unwrap_or(looked_up),
-            Standing::Superseded | Standing::Removed => {
-                file.shown.as_deref().copied().unwrap_or(looked_up)
-            }
-        })
+        let shown = match file.standing {
+            Standing::Named => self.shown.get(&file.name),
+            Standing::Superseded | Standing::Removed => file.shown.as_deref().copied(),
+        };
+        let shown = shown.unwrap_or(looked_up);
+        Ok(shown_as(shown, is_same(looked_up, shown), shown))
     }
 }
 

@@ -103,6 +103,9 @@ impl Continuation for Files {
 
     fn handle(&self, dataset: &PendingDataset, event: &Event) -> Vec<NewParked> {
         let id = dataset.read(|state| state.id());
+        if std::env::var_os("COGNITOFS_TRACE").is_some() {
+            eprintln!("{event:?}");
+        }
         kept(self.lock().hear(id, event.clone()))
     }
 }
@@ -202,6 +205,9 @@ impl Mount {
     ) -> Option<InLine> {
         let changes = request.changes.clone();
         let line = dataset.stage(changes, self.commit, request.private, deadline)?;
+        if std::env::var_os("COGNITOFS_TRACE").is_some() {
+            eprintln!("{:?}: {:?}", line.ticket(), request.changes);
+        }
         drafts.staged(request, line.ticket());
         Some(line)
     }
@@ -374,18 +380,19 @@ impl Mount {
 
     /// Closes a file. Nobody is told what comes of it.
     pub async fn release(&self, handle: Handle) {
+        let deadline = self.pending.deadline();
         let released = self.files.lock().release(handle.file, handle.mode.writes);
-        self.carry_out(&handle.dataset, released.effects).await;
         self.note_closed(&handle);
+        let dataset = &handle.dataset;
+        self.carry_out(dataset, released.effects, deadline).await;
         if released.sends {
-            self.send_closed(&handle.dataset, handle.file).await;
+            self.send_closed(dataset, handle.file, deadline).await;
         }
     }
 
     /// Sends what no flush has sent of a file that nobody can write to any more. What cannot be put in
     /// line is given up.
-    async fn send_closed(&self, dataset: &Arc<PendingDataset>, file: FileId) {
-        let deadline = self.pending.deadline();
+    async fn send_closed(&self, dataset: &Arc<PendingDataset>, file: FileId, deadline: Instant) {
         let wish = |drafts: &mut Drafts| {
             let request = drafts.to_stage(file, Extent::Closed)?;
             Ok(request.map_or(Wish::Nothing, Wish::Stage))
@@ -398,12 +405,30 @@ impl Mount {
                     Ok(Some(_)) | Err(_) => drafts.give_up(file, Refusal::Lost),
                 }
             };
-            self.carry_out(dataset, effects).await;
+            self.carry_out(dataset, effects, deadline).await;
         }
     }
 
-    async fn carry_out(&self, dataset: &PendingDataset, effects: Vec<Effect>) {
-        dataset.park(kept(effects)).await;
+    /// Has versions be kept, and waits for that, but not longer than until a deadline.
+    async fn carry_out(
+        &self,
+        dataset: &Arc<PendingDataset>,
+        effects: Vec<Effect>,
+        deadline: Instant,
+    ) {
+        let versions = kept(effects);
+        if versions.is_empty() {
+            return;
+        }
+        let (done, wait) = tokio::sync::oneshot::channel();
+        let dataset = dataset.clone();
+        self.clock.spawn(Box::pin(async move {
+            dataset.park(versions).await;
+            // One who gave up is not told.
+            let _ = done.send(());
+        }));
+        // It goes on without anybody who waits.
+        let _ = tokio::time::timeout_at(deadline.into(), wait).await;
     }
 
     fn note_closed(&self, handle: &Handle) {
@@ -449,7 +474,7 @@ impl Mount {
             if let Effect::Park(parked) = &effect
                 && let Some(dataset) = self.pending.by_id(parked.name.dataset)
             {
-                self.carry_out(&dataset, vec![effect]).await;
+                self.carry_out(&dataset, vec![effect], deadline).await;
             }
         }
         self.pending.drain(deadline).await

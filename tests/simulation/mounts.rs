@@ -40,6 +40,8 @@ struct World {
     unseen: Unseen,
     faults: Faults,
     slow: u64,
+    /// Whether counts begin again where another client deletes. A record may then come to the very
+    /// count again that it had, and nobody can tell: what is lost by that is not counted.
     restarts: bool,
     killed: u64,
     /// Counts processes, for the trace.
@@ -99,7 +101,7 @@ impl World {
     fn trace(&self, line: &str) {
         let age = self.seeded.age().as_millis();
         let mut told = self.told.lock().unwrap();
-        told.trace.push(format!("{age}: {line}"));
+        told.say(format!("{age}: {line}"));
     }
 
     /// Starts a process; None if it ended while it did.

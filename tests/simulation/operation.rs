@@ -29,6 +29,13 @@ pub struct Told {
 }
 
 impl Told {
+    pub fn say(&mut self, line: String) {
+        if std::env::var_os("COGNITOFS_TRACE").is_some() {
+            eprintln!("{line}");
+        }
+        self.trace.push(line);
+    }
+
     pub fn token(&mut self, of: char) -> String {
         self.written += 1;
         let token = format!("{of}{:04};", self.written);

@@ -208,7 +208,7 @@ impl User {
     fn say(&self, line: String) {
         let age = self.seeded.age().as_millis();
         let mut told = self.told.lock().unwrap();
-        told.trace.push(format!("{age}: p{} {line}", self.process));
+        told.say(format!("{age}: p{} {line}", self.process));
     }
 
     /// Waits for an operation, which is to end in time.

@@ -154,9 +154,11 @@ impl Drafts {
             landed: Vec::new(),
             changes: Vec::new(),
         };
+        // What was shown is resolved first: a file that loses its name takes that along.
         match event.outcome {
-            Outcome::Waits(_) => return effects,
+            Outcome::Waits(_) => {}
             Outcome::Made(landed) => {
+                self.resolve_shown(&come);
                 come.landed = landed;
                 self.keep_names(come.ticket);
                 self.come_made(&come, &mut effects);
@@ -171,6 +173,7 @@ impl Drafts {
                     is_kept,
                 };
                 come.changes = changes;
+                self.resolve_shown(&come);
                 self.undo_names(come.ticket, &why, &mut effects);
                 self.come_back(&come, &back, &mut effects);
             }
@@ -184,11 +187,11 @@ impl Drafts {
                     is_kept: false,
                 };
                 come.changes = changes;
+                self.resolve_shown(&come);
                 self.undo_names(come.ticket, &why, &mut effects);
                 self.come_back(&come, &back, &mut effects);
             }
         }
-        self.resolve_shown(&come);
         effects
     }
 

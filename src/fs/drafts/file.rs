@@ -157,8 +157,11 @@ impl File {
         if self.opens > 0 || self.draft.is_some() {
             return;
         }
-        // What is in the journal needs nobody to remember it: it is parked from there.
-        self.links.retain(|link| !link.noted);
+        // What is in the journal needs nobody to remember it: it is parked from there. But what lies
+        // beneath it and is not there may come back, and is in what lies over it then.
+        if self.links.iter().all(|link| link.noted) {
+            self.links.clear();
+        }
         // What is not in the journal is in no view: nobody else has its value.
         if self.links.is_empty() {
             self.version.value = None;
@@ -178,7 +181,9 @@ impl File {
         let bases = draft.chain(links).chain([self.version.base]);
         let bases = bases.chain(self.shown.as_deref().copied());
         let pending = bases.filter_map(|base| base.pending);
-        let links = self.links.iter().map(|link| link.ticket);
+        // What came back is decided.
+        let links = self.links.iter().filter(|link| link.back.is_none());
+        let links = links.map(|link| link.ticket);
         pending.map(|made| made.ticket).chain(links).collect()
     }
 }

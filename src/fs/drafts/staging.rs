@@ -158,15 +158,15 @@ impl Drafts {
     /// core knows nothing of it any more.
     pub fn not_noted(&mut self, dataset: DatasetId, ticket: Ticket, why: Refusal) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.undo_names(ticket, &why, &mut effects);
         let come = Come::undone(dataset, ticket, self.bases_under(ticket));
+        self.resolve_shown(&come);
+        self.undo_names(ticket, &why, &mut effects);
         let back = Back {
             why,
             is_final: false,
             is_kept: false,
         };
         self.come_back(&come, &back, &mut effects);
-        self.resolve_shown(&come);
         effects
     }
 

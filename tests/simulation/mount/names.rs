@@ -131,9 +131,9 @@ impl Mount {
             line
         };
         let line = self.until(&dataset, deadline, attempt).await;
-        self.carry_out(&dataset, left.effects).await;
+        self.carry_out(&dataset, left.effects, deadline).await;
         for file in left.sends {
-            self.send_closed(&dataset, file).await;
+            self.send_closed(&dataset, file, deadline).await;
         }
         match line? {
             Some(line) => Ok(dataset.see_through(line, deadline).await?),

@@ -48,7 +48,7 @@ impl World {
             }
             self.drain(&process.living.pending, &who).await?;
         }
-        for process in &left {
+        for process in left.iter().filter(|_| !self.restarts) {
             self.check_shown(process).await?;
         }
         for process in left {
@@ -56,7 +56,9 @@ impl World {
         }
         let last = self.start(LAST, NONE).await.ok_or("no last process")?;
         self.drain(&last.living.pending, "the last").await?;
-        self.check_shown(&last).await?;
+        if !self.restarts {
+            self.check_shown(&last).await?;
+        }
         self.check_left(&last).await
     }
 
@@ -109,6 +111,15 @@ impl World {
         self.drain(&process.living.pending, "a mount that was checked")
             .await?;
         process.mount.forget();
+        // What stands on litter stands on something that is pending.
+        let litter = |of: usize| {
+            let dataset = process.living.pending.dataset(&place(of));
+            dataset.read(|state| state.litter())
+        };
+        match (0..DATASETS).map(litter).sum::<usize>() {
+            0 => {}
+            _ => return Ok(()),
+        }
         match process.mount.count() {
             0 => Ok(()),
             _ => {
@@ -139,7 +150,9 @@ impl World {
             return Err(wrong.clone());
         }
         let texts: Vec<&str> = values.values().map(|(value, _)| value.as_str()).collect();
-        told.ledger.check(&texts, &kept)?;
+        if !self.restarts {
+            told.ledger.check(&texts, &kept)?;
+        }
         let mut digest = DefaultHasher::new();
         (&told.trace, &values, self.seeded.age()).hash(&mut digest);
         Ok(Lived {

@@ -73,6 +73,20 @@ fn b1_entries_and_files_follow_what_took_the_place_of_theirs() {
 }
 
 #[test]
+fn b2_what_is_written_to_the_services_version_is_not_laid_over_a_pending_one() {
+    let mut bed = Bed::new();
+    let id = bed.create("k");
+    bed.add(id, "mine");
+    let (ticket, _) = bed.stage(id);
+    bed.drafts.noted(Ticket(ticket));
+    bed.drafts.release(id, true);
+    // Another client was faster: ours will be refused, and is not shown any more.
+    let other = bed.open("k", "theirs", version(6));
+    bed.add(other, "!");
+    assert_eq!(bed.stage(other).1.base, on(ticket, None, absent()));
+}
+
+#[test]
 fn b1_what_is_written_over_an_unread_version_does_not_show_it() {
     let mut bed = Bed::new();
     let old = bed.open("k", "old", version(3));

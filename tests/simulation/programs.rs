@@ -308,6 +308,17 @@ impl User {
         let _ = self.call(what, release).await;
     }
 
+    /// A writer who was told before that his text could not be sent is told that nothing of it is
+    /// unsent: that vouches for what the file still has.
+    fn acknowledge_later(&self, handle: &Handle, tokens: &str) {
+        let text = self.mount.text(handle);
+        let there = super::ledger::tokens(tokens).into_iter();
+        let there: String = there
+            .filter(|token| text.contains(token.as_str()))
+            .collect();
+        self.acknowledge(handle, &there, None);
+    }
+
     /// A writer was told that what he wrote is safe, which is `tokens`, and what it took the place of is
     /// gone.
     fn acknowledge(&self, handle: &Handle, tokens: &str, taken: Option<&str>) {
@@ -327,13 +338,16 @@ impl User {
     /// Flushes, at times with an fsync before or another try, and closes.
     async fn finish(&self, handle: Handle, tokens: &str, taken: Option<&str>) -> Result<(), Error> {
         let mut result = Ok(());
-        for _ in 0..1 + self.seeded.below(2) {
+        for attempt in 0..1 + self.seeded.below(2) {
             result = match self.chance(25) {
                 true => self.fsync(&handle).await,
                 false => self.flush(&handle).await,
             };
             if result.is_ok() {
-                self.acknowledge(&handle, tokens, taken);
+                match attempt {
+                    0 => self.acknowledge(&handle, tokens, taken),
+                    _ => self.acknowledge_later(&handle, tokens),
+                }
                 break;
             }
         }
@@ -397,20 +411,26 @@ impl User {
 
     async fn log(&self, at: At) -> Result<(), Error> {
         let handle = self.open(at, APPENDS).await?;
-        let mut unsafe_yet = String::new();
+        let (mut unsafe_yet, mut failed) = (String::new(), false);
         for _ in 0..2 + self.seeded.below(5) {
             let token = self.token('a');
             unsafe_yet += &token;
             self.add(&handle, &token)?;
             for _ in 0..1 + self.seeded.below(3) {
                 if self.fsync(&handle).await.is_ok() {
-                    self.acknowledge(&handle, &std::mem::take(&mut unsafe_yet), None);
+                    match failed {
+                        false => self.acknowledge(&handle, &unsafe_yet, None),
+                        true => self.acknowledge_later(&handle, &unsafe_yet),
+                    }
+                    (unsafe_yet, failed) = (String::new(), false);
                     break;
                 }
+                failed = true;
             }
             self.pause().await;
         }
-        self.finish(handle, &unsafe_yet, None).await
+        self.finish(handle, if failed { "" } else { &unsafe_yet }, None)
+            .await
     }
 
     async fn edit(&self, at: At) -> Result<(), Error> {

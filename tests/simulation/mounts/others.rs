@@ -62,9 +62,8 @@ impl World {
         for of in gone {
             for record in self.source.list(&client, of).await.records {
                 if let Some(old) = record.value.as_ref().and_then(|value| value.as_str()) {
-                    // Where counts begin again, a late call may fit once more.
-                    let mut told = self.told.lock().unwrap();
-                    told.ledger.take(old, !self.restarts);
+                    // A late call that made a record fits again where none is.
+                    self.told.lock().unwrap().ledger.take(old, false);
                 }
             }
             self.trace(&format!("other: d{of} is deleted"));

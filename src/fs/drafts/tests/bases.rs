@@ -73,9 +73,24 @@ fn b1_entries_and_files_follow_what_took_the_place_of_theirs() {
 }
 
 #[test]
+fn b1_what_is_added_to_a_version_of_another_is_based_on_it_if_nothing_was_shown_before() {
+    let mut bed = Bed::new();
+    bed.drafts.note_shown(name("k"), absent());
+    let id = bed.open("k", "theirs", version(6));
+    bed.add(id, "!");
+    assert_eq!(bed.stage(id).1.base, version(6));
+    // What is written without regard to it takes its place, and is based on what was shown.
+    bed.drafts.note_shown(name("l"), absent());
+    let id = bed.open("l", "theirs", version(7));
+    bed.truncate(id);
+    bed.add(id, "mine");
+    assert_eq!(bed.stage(id).1.base, absent());
+}
+
+#[test]
 fn b2_what_is_written_to_the_services_version_is_not_laid_over_a_pending_one() {
     let mut bed = Bed::new();
-    let id = bed.create("k");
+    let id = bed.open("k", "old", version(3));
     bed.add(id, "mine");
     let (ticket, _) = bed.stage(id);
     bed.drafts.noted(Ticket(ticket));
@@ -83,7 +98,7 @@ fn b2_what_is_written_to_the_services_version_is_not_laid_over_a_pending_one() {
     // Another client was faster: ours will be refused, and is not shown any more.
     let other = bed.open("k", "theirs", version(6));
     bed.add(other, "!");
-    assert_eq!(bed.stage(other).1.base, on(ticket, None, absent()));
+    assert_eq!(bed.stage(other).1.base, on(ticket, None, version(3)));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -35,6 +36,8 @@ pub struct Mount {
     clock: Arc<dyn Surroundings>,
     pub commit: Commit,
     pub unseen: Unseen,
+    /// Whether it has ended: what is unsaid then is parked, and nobody is told that it is safe.
+    has_ended: AtomicBool,
     /// What the kernel knows, and how often it has each open. Taken last, for a moment.
     kernel: Mutex<Kernel>,
 }
@@ -144,6 +147,7 @@ impl Mount {
             clock,
             commit,
             unseen,
+            has_ended: AtomicBool::new(false),
             kernel: Mutex::default(),
         }
     }
@@ -371,6 +375,7 @@ impl Mount {
     async fn send(&self, handle: &Handle, extent: Extent) -> Result<(), Error> {
         let deadline = self.pending.deadline();
         let wish = |drafts: &mut Drafts| match drafts.to_stage(handle.file, extent)? {
+            _ if self.has_ended.load(Ordering::Relaxed) => Err(Error::Ended),
             Some(request) => Ok(Wish::Stage(request)),
             None if drafts.unnoted(handle.file).is_some() => Ok(Wish::Later),
             None => Ok(Wish::Nothing),
@@ -464,6 +469,7 @@ impl Mount {
     pub async fn end(&self, deadline: Instant) -> usize {
         let effects: Vec<Effect> = {
             let mut drafts = self.files.lock();
+            self.has_ended.store(true, Ordering::Relaxed);
             let mut open: Vec<FileId> = drafts.drafts().collect();
             open.sort();
             let effects = open.into_iter();

@@ -3,6 +3,7 @@
 mod ending;
 mod others;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +16,7 @@ use super::kinds::{ALL, Kind, Ways};
 use super::mount::{Files, Mount};
 use super::net::Faults;
 use super::operation::{TIMEOUT, Told};
-use super::programs::{Program, User};
+use super::programs::{At, Program, User};
 use super::seeded::Seeded;
 use super::source::{DATASETS, Living, Source, place};
 
@@ -55,6 +56,7 @@ struct Mounted {
     /// Names it in the trace.
     number: usize,
     running: Arc<AtomicUsize>,
+    edited: Arc<Mutex<BTreeSet<At>>>,
     /// Whether it was asked to end, and begins nothing any more.
     ends: bool,
 }
@@ -80,10 +82,12 @@ impl World {
             };
             source.weather.function.set(function).unwrap();
         }
+        let commit = ways.commits[seeded.below(ways.commits.len() as u64) as usize];
+        told.lock().unwrap().ledger.is_early = commit == Commit::Async;
         Self {
             source,
             told,
-            commit: ways.commits[seeded.below(ways.commits.len() as u64) as usize],
+            commit,
             unseen: [Unseen::Keep, Unseen::Refuse][seeded.below(2) as usize],
             faults: Faults {
                 percent: pick(ways.trouble),
@@ -129,6 +133,7 @@ impl World {
             mount,
             number,
             running: Arc::default(),
+            edited: Arc::default(),
             ends: false,
         })
     }
@@ -266,6 +271,7 @@ impl World {
             names: self.ways.names,
             datasets: self.ways.datasets,
             running: process.running.clone(),
+            edited: process.edited.clone(),
         }
     }
 

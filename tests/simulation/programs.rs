@@ -6,6 +6,7 @@
 mod editors;
 mod moving;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -78,10 +79,12 @@ pub struct User {
     pub datasets: usize,
     /// How many operations of the process have not ended.
     pub running: Arc<AtomicUsize>,
+    /// What editors of the process have open: a second one leaves it alone, as of a swap file.
+    pub edited: Arc<Mutex<BTreeSet<At>>>,
 }
 
 /// A file, by its dataset's number and its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At {
     pub dataset: usize,
     pub name: &'static str,
@@ -154,9 +157,7 @@ impl User {
             Program::Move => self.move_to(at, self.elsewhere(at)).await,
             Program::Twice => self.twice(at).await,
             Program::Recreate => self.recreate(at).await,
-            Program::Vim => self.vim(at).await,
-            Program::Emacs => self.emacs(at).await,
-            Program::Replace => self.replace(at).await,
+            Program::Vim | Program::Emacs | Program::Replace => self.save(at, program).await,
             Program::RemoveDataset => self.remove_dataset(at.dataset).await,
             Program::SyncDataset => {
                 let place = at.place();

@@ -2,7 +2,7 @@
 
 use cognitofs::fs::Error;
 
-use super::{At, User, WRITES};
+use super::{At, Program, User, WRITES};
 use crate::ledger::tokens;
 use crate::mount::{Account, Mode};
 
@@ -24,6 +24,19 @@ struct Saved {
 }
 
 impl User {
+    pub(super) async fn save(&self, at: At, program: Program) -> Result<(), Error> {
+        if !self.edited.lock().unwrap().insert(at) {
+            return Ok(());
+        }
+        let saved = match program {
+            Program::Vim => self.vim(at).await,
+            Program::Emacs => self.emacs(at).await,
+            _ => self.replace(at).await,
+        };
+        self.edited.lock().unwrap().remove(&at);
+        saved
+    }
+
     fn saved(&self, old: &str) -> Saved {
         let token = self.token('v');
         let all = tokens(old);
@@ -62,7 +75,7 @@ impl User {
         self.unlink(at, &account).await
     }
 
-    pub(super) async fn vim(&self, at: At) -> Result<(), Error> {
+    async fn vim(&self, at: At) -> Result<(), Error> {
         let old = self.text_of(at).await?;
         let saved = self.saved(&old);
         let swap = At {
@@ -100,7 +113,7 @@ impl User {
         written
     }
 
-    pub(super) async fn emacs(&self, at: At) -> Result<(), Error> {
+    async fn emacs(&self, at: At) -> Result<(), Error> {
         let old = self.text_of(at).await?;
         let saved = self.saved(&old);
         if !old.is_empty() {
@@ -109,7 +122,7 @@ impl User {
         self.save_as(at, &saved, WRITES).await
     }
 
-    pub(super) async fn replace(&self, at: At) -> Result<(), Error> {
+    async fn replace(&self, at: At) -> Result<(), Error> {
         let old = self.text_of(at).await?;
         let saved = self.saved(&old);
         let (name, private) = match self.seeded.below(3) {

@@ -128,7 +128,7 @@ impl Drafts {
     /// Returns the ticket whose outcome is that of all that was staged of a file, if it has one that
     /// may be undecided.
     pub fn stands_on(&self, id: FileId) -> Option<Ticket> {
-        let pending = self.files.get(&id)?.version.base.pending;
+        let pending = self.files.get(&id)?.version.base().pending;
         pending.map(|made| made.ticket)
     }
 
@@ -166,9 +166,9 @@ impl Drafts {
                 file.known = true;
                 return Some(id);
             }
-            let now = normalized(file.version.base);
+            let now = normalized(file.version.base());
             if view.is_there() && is_same(now, view.base) {
-                file.version.base = view.base;
+                file.version.set_base(view.base);
                 file.version.modified = view.modified;
                 file.version.changed = view.changed;
                 file.known = true;
@@ -185,7 +185,7 @@ impl Drafts {
     /// `normalized` is the core's.
     pub fn stands_at(&self, id: FileId, view: &View, normalized: impl Fn(Base) -> Base) -> bool {
         let file = self.files.get(&id);
-        file.is_some_and(|file| is_same(normalized(file.version.base), view.base))
+        file.is_some_and(|file| is_same(normalized(file.version.base()), view.base))
     }
 
     /// Returns the ticket of what was staged of a file last, if the journal does not have it: it may
@@ -263,7 +263,7 @@ impl Drafts {
         let file = self.files.get(&id)?;
         let version = &file.version;
         let mut shown = Attributes {
-            size: version.size.unwrap_or(0),
+            size: version.size.unwrap_or(0).into(),
             modified: version.modified,
             changed: version.changed,
         };
@@ -286,7 +286,7 @@ impl Drafts {
         let text = file.draft.as_ref().and_then(|draft| draft.text());
         if text.filter(|_| !is_hidden).is_none() && file.version.is_there() {
             match file.standing {
-                Standing::Named => self.shown.put(file.name.clone(), file.version.base),
+                Standing::Named => self.shown.put(file.name.clone(), file.version.base()),
                 Standing::Superseded | Standing::Removed => file.shown = None,
             }
         }
@@ -379,7 +379,7 @@ impl Drafts {
         if let Some(draft) = &file.draft {
             return Ok(draft.base);
         }
-        let looked_up = file.version.base;
+        let looked_up = file.version.base();
         let shown = match file.standing {
             Standing::Named => self.shown.get(&file.name),
             Standing::Superseded | Standing::Removed => file.shown.as_deref().copied(),

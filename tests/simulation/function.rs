@@ -12,6 +12,47 @@ use super::operation::{TIMEOUT, Told};
 use super::seeded::Seeded;
 use super::source::place;
 
+/// Keeps account of what is deleted.
+#[derive(Debug)]
+pub struct Witness {
+    pub seeded: Arc<Seeded>,
+    /// A client whose calls meet nothing.
+    pub client: Client,
+    pub told: Arc<Mutex<Told>>,
+}
+
+impl Witness {
+    pub async fn see_deletion(&self, path: &str) {
+        let Some(of) = dataset_of(path) else {
+            return;
+        };
+        let (pool, identity, dataset) = place(of);
+        let list = ListRecords {
+            pool,
+            identity,
+            dataset,
+            last_sync_count: Some(0),
+            next_token: None,
+            max_results: None,
+            sync_session_token: None,
+        };
+        let deadline = self.seeded.now() + TIMEOUT;
+        let listed: Records = self.client.call(&list, deadline).await.unwrap();
+        let mut told = self.told.lock().unwrap();
+        for record in &listed.records {
+            if let Some(value) = record.value.as_ref().and_then(|value| value.as_str()) {
+                told.ledger.take(value, false);
+            }
+        }
+    }
+}
+
+/// Returns the number of the dataset that a path is of.
+fn dataset_of(path: &str) -> Option<usize> {
+    let number = path.rsplit("/datasets/d").next()?.chars().next()?;
+    Some(number.to_digit(10)? as usize)
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Function {
@@ -29,8 +70,7 @@ impl Function {
         if self.seeded.below(100) >= self.percent {
             return answer;
         }
-        let of = path.rsplit("/datasets/d").next();
-        let of = of.and_then(|number| number.chars().next()?.to_digit(10));
+        let of = dataset_of(path);
         let Ok(mut body) = serde_json::from_slice::<Value>(&answer.body) else {
             return answer;
         };
@@ -39,7 +79,7 @@ impl Function {
         };
         let mut set = records.iter_mut();
         if let Some(record) = set.find(|record| record["Value"].is_string())
-            && let Some(changed) = self.rewrite(of as usize, record).await
+            && let Some(changed) = self.rewrite(of, record).await
         {
             *record = serde_json::to_value(changed).unwrap();
             answer.body = serde_json::to_vec(&body).unwrap();

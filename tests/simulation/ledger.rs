@@ -54,9 +54,7 @@ impl Ledger {
             let done = done && !self.moved.contains(&token);
             let is_ours = !token.starts_with(['o', 't']);
             let fate = self.fates.entry(token).or_insert(Fate::Unsure);
-            // Nor does anybody know it of what its writer was told nothing of.
-            let is_unsure = matches!(fate, Fate::Unsure | Fate::TakenUnsure);
-            let done = done && !(is_ours && (is_unsure || self.is_early));
+            let done = done && !(is_ours && self.is_early);
             *fate = match (*fate, done) {
                 (Fate::Gone, _) | (_, true) => Fate::Gone,
                 (Fate::Unsure | Fate::TakenUnsure, false) => Fate::TakenUnsure,

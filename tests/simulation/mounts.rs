@@ -11,7 +11,7 @@ use cognitofs::api::Surroundings;
 use cognitofs::sync::Unseen;
 use cognitofs::sync::pending::Commit;
 
-use super::function::Function;
+use super::function::{Function, Witness};
 use super::kinds::{ALL, Kind, Ways};
 use super::mount::{Files, Mount};
 use super::net::Faults;
@@ -72,6 +72,12 @@ impl World {
         let crashes = pick(ways.crashes);
         let told: Arc<Mutex<Told>> = Arc::default();
         let source = Source::new(seeded.clone(), crashes);
+        let witness = Witness {
+            seeded: seeded.clone(),
+            client: source.other_client(),
+            told: told.clone(),
+        };
+        source.weather.witness.set(witness).unwrap();
         let percent = pick(ways.function);
         if percent > 0 {
             let function = Function {

@@ -10,7 +10,7 @@ use cognitofs::cli::in_process::InProcess;
 use cognitofs::store::journals::Process;
 use futures_util::future::BoxFuture;
 
-use super::function::Function;
+use super::function::{Function, Witness};
 use super::seeded::Seeded;
 
 /// How long after it was signed a call may still be carried out.
@@ -81,6 +81,9 @@ pub struct Weather {
     spells: Mutex<BTreeMap<String, Strike>>,
     /// What the service has changed of updates.
     pub function: OnceLock<Function>,
+    /// Sees what a deletion takes away: who deletes a dataset that he saw empty takes what came there
+    /// since, and cannot know.
+    pub witness: OnceLock<Witness>,
 }
 
 impl Weather {
@@ -202,6 +205,11 @@ async fn carry_out(
 ) -> Result<Incoming, Error> {
     let is_update = outgoing.method == "POST" && outgoing.url.path().contains("/datasets/");
     let path = outgoing.url.path().to_owned();
+    if outgoing.method == "DELETE"
+        && let Some(witness) = weather.witness.get()
+    {
+        witness.see_deletion(&path).await;
+    }
     let answer = inner.send(outgoing).await?;
     match weather.function.get() {
         Some(function) if is_update && answer.status == 200 => {

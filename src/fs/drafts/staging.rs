@@ -108,20 +108,12 @@ impl Drafts {
         };
         let before = file.version.clone();
         let keeps = matches!(written.kind, Kind::Append { .. } | Kind::Times);
-        let under = if keeps { before.base } else { draft.base };
+        let under = if keeps { before.base() } else { draft.base };
         let whole = written.kind.whole().cloned();
-        file.version = Version {
-            base: on(ticket, digest, under),
-            size: whole
-                .as_ref()
-                .map_or(before.size, |whole| Some(whole.len() as u64)),
-            value: whole.or_else(|| before.value.clone()),
-            modified: draft.modified,
-            changed: draft.modified,
-        };
+        file.version = before.staged(on(ticket, digest, under), whole, draft.modified);
         // What was written over a version that nobody here has read does not show it.
-        let is_seen = matches!(written.kind, Kind::Whole(_)) || draft.base == before.base;
-        let shown = shown_as(file.version.base, is_seen, draft.base);
+        let is_seen = matches!(written.kind, Kind::Whole(_)) || draft.base == before.base();
+        let shown = shown_as(file.version.base(), is_seen, draft.base);
         file.links.push(Link {
             ticket,
             noted: false,

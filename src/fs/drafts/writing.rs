@@ -117,8 +117,8 @@ impl Drafts {
     fn base_of_part(&mut self, id: FileId, base: Base) -> Result<Base, Error> {
         let version = &self.file_mut(id)?.version;
         let was_absent = base.shown == Shown::Absent && version.is_there();
-        Ok(match was_absent && !is_same(version.base, base) {
-            true => version.base,
+        Ok(match was_absent && !is_same(version.base(), base) {
+            true => version.base(),
             false => base,
         })
     }

@@ -173,3 +173,17 @@ fn f1_a_record_that_a_trigger_removed_is_looked_up_again() {
     let effects = bed.made(ticket, &[None], 4);
     assert!(effects.contains(&Effect::Superseded(id)));
 }
+
+#[test]
+fn b1_nothing_stands_on_a_ticket_that_was_refused() {
+    let mut bed = Bed::new();
+    let id = bed.open("k", "good", version(3));
+    bed.write(id, 0, "BAD!");
+    let (first, _) = bed.stage(id);
+    bed.refused(first, false);
+    let (second, _) = bed.stage(id);
+    bed.made(second, &[Some("BAD!")], 4);
+    bed.drafts.release(id, true);
+    bed.drafts.forget(id);
+    assert_eq!(bed.drafts.count(), 0);
+}

@@ -105,11 +105,6 @@ impl Draft {
         (self.growth != Growth::Times).then_some(&self.text[..])
     }
 
-    /// Returns whether nothing of the version before is in it.
-    pub(super) fn is_whole(&self) -> bool {
-        self.growth == Growth::Whole
-    }
-
     /// Returns whether it has no text of its own yet.
     pub(super) fn lacks_text(&self) -> bool {
         self.growth == Growth::Times

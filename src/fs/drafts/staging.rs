@@ -6,8 +6,9 @@ use super::continuation::Come;
 use super::draft::{Draft, Written};
 use super::file::{Back, Effect, Link, Standing, Version, on};
 use super::naming::Naming;
-use super::{Drafts, FileId};
+use super::{Drafts, FileId, is_same};
 use crate::fs::Error;
+use crate::sync::Shown;
 use crate::sync::pending::{Base, Change, DatasetId, Digest, Kind, Made, Refusal, Ticket};
 
 /// How much of a file is staged.
@@ -68,7 +69,8 @@ impl Drafts {
             self.drop_if_unused(id);
             return Ok(None);
         }
-        let change = draft.change(&file.name.key, unseen);
+        let mut change = draft.change(&file.name.key, unseen);
+        change.base = base_of_change(&change, &file.version);
         let digest = match change.kind.whole() {
             Some(whole) => Some(Digest::of(whole)),
             None => file.version.digest().ok_or(Error::Superseded)?,
@@ -171,6 +173,18 @@ impl Drafts {
         of_ticket
             .map(|link| (link.name.clone(), link.base))
             .collect()
+    }
+}
+
+/// Returns what a change is based on. What is only added to a version takes nothing away: where nothing
+/// was shown before, it is based on that version, of which nothing is made again if it is removed
+/// meanwhile.
+fn base_of_change(change: &Change, version: &Version) -> Base {
+    let adds = matches!(change.kind, Kind::Append { .. });
+    let was_absent = change.base.shown == Shown::Absent && version.is_there();
+    match adds && was_absent && !is_same(version.base(), change.base) {
+        true => version.base(),
+        false => change.base,
     }
 }
 

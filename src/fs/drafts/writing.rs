@@ -2,10 +2,9 @@
 
 use super::draft::Draft;
 use super::file::{Effect, Parked, Standing};
-use super::{Drafts, FileId, is_same};
+use super::{Drafts, FileId};
 use crate::fs::Error;
-use crate::sync::Shown;
-use crate::sync::pending::{Base, Refusal};
+use crate::sync::pending::Refusal;
 use crate::wire::timestamp::Timestamp;
 
 /// What is to be done after a handle was closed.
@@ -67,9 +66,6 @@ impl Drafts {
     /// [`Error::Superseded`] if the file is not known.
     pub fn set_modified(&mut self, id: FileId, modified: Timestamp) -> Result<(), Error> {
         let mut draft = self.begin(id)?;
-        if draft.generation == 0 {
-            draft.base = self.base_of_part(id, draft.base)?;
-        }
         draft.date(modified, self.next_generation());
         self.put(id, draft)
     }
@@ -90,12 +86,8 @@ impl Drafts {
                 (None, true) => return self.refuse(id, draft, Error::Superseded),
             }
         }
-        let is_new = draft.generation == 0;
         match change(&mut draft) {
             Ok(()) => {
-                if is_new && !draft.is_whole() {
-                    draft.base = self.base_of_part(id, draft.base)?;
-                }
                 draft.touch(now, by_open, self.next_generation());
                 self.put(id, draft)
             }
@@ -110,17 +102,6 @@ impl Drafts {
         let modified = file.version.modified;
         let begun = || Box::new(Draft::begun(base, modified));
         Ok(file.draft.take().unwrap_or_else(begun))
-    }
-
-    /// Returns what a change is based on that leaves a part of the version as it is. Where nothing was
-    /// shown, that version was looked up: if it is removed meanwhile, nothing of it is made again.
-    fn base_of_part(&mut self, id: FileId, base: Base) -> Result<Base, Error> {
-        let version = &self.file_mut(id)?.version;
-        let was_absent = base.shown == Shown::Absent && version.is_there();
-        Ok(match was_absent && !is_same(version.base(), base) {
-            true => version.base(),
-            false => base,
-        })
     }
 
     fn put(&mut self, id: FileId, draft: Box<Draft>) -> Result<(), Error> {

@@ -96,15 +96,16 @@ impl Bench {
         let credentials = cognitofs::api::Credentials::new(key, secret, None, None, "test");
         let in_process = Arc::new(InProcess::new(Arc::new(service), seeded.clone()));
         let disk = MemoryDisk::new();
-        let transport: Arc<dyn Transport> = match over_a_net {
-            true => Arc::new(Net::new(
+        let transport: Arc<dyn Transport> = if over_a_net {
+            Arc::new(Net::new(
                 in_process,
                 seeded.clone(),
                 disk.process(),
                 NONE,
                 Arc::new(Weather::default()),
-            )),
-            false => in_process,
+            ))
+        } else {
+            in_process
         };
         let slow = Arc::new(Slow {
             seeded: seeded.clone(),

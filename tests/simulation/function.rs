@@ -94,12 +94,11 @@ impl Function {
         let value = {
             let mut told = self.told.lock().unwrap();
             let token = told.token('t');
-            match replaces {
-                true => {
-                    told.ledger.take(&old, false);
-                    token
-                }
-                false => old.clone() + &token,
+            if replaces {
+                told.ledger.take(&old, false);
+                token
+            } else {
+                old.clone() + &token
             }
         };
         let patch = RecordPatch {

@@ -106,10 +106,14 @@ impl Continuation for Files {
 
     fn handle(&self, dataset: &PendingDataset, event: &Event) -> Vec<NewParked> {
         let id = dataset.read(|state| state.id());
-        if std::env::var_os("COGNITOFS_TRACE").is_some() {
-            eprintln!("{event:?}");
-        }
+        trace(event);
         kept(self.lock().hear(id, event.clone()))
+    }
+}
+
+fn trace(what: &impl std::fmt::Debug) {
+    if std::env::var_os("COGNITOFS_TRACE").is_some() {
+        eprintln!("{what:?}");
     }
 }
 
@@ -209,9 +213,7 @@ impl Mount {
     ) -> Option<InLine> {
         let changes = request.changes.clone();
         let line = dataset.stage(changes, self.commit, request.private, deadline)?;
-        if std::env::var_os("COGNITOFS_TRACE").is_some() {
-            eprintln!("{:?}: {:?}", line.ticket(), request.changes);
-        }
+        trace(&(line.ticket(), &request.changes));
         drafts.staged(request, line.ticket());
         Some(line)
     }

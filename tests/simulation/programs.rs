@@ -3,6 +3,7 @@
 //! Texts are made of tokens of six bytes, each written once, so that what is written over another text
 //! takes whole tokens away.
 
+mod checking;
 mod editors;
 mod moving;
 
@@ -184,15 +185,16 @@ impl User {
 
     fn elsewhere(&self, at: At) -> At {
         let other = self.seeded.below(self.datasets as u64) as usize;
-        match other == at.dataset {
-            true => At {
+        if other == at.dataset {
+            At {
                 name: self.name(),
                 ..at
-            },
-            false => At {
+            }
+        } else {
+            At {
                 dataset: other,
                 ..at
-            },
+            }
         }
     }
 
@@ -340,9 +342,10 @@ impl User {
     async fn finish(&self, handle: Handle, tokens: &str, taken: Option<&str>) -> Result<(), Error> {
         let mut result = Ok(());
         for attempt in 0..1 + self.seeded.below(2) {
-            result = match self.chance(25) {
-                true => self.fsync(&handle).await,
-                false => self.flush(&handle).await,
+            result = if self.chance(25) {
+                self.fsync(&handle).await
+            } else {
+                self.flush(&handle).await
             };
             if result.is_ok() {
                 match attempt {
@@ -496,9 +499,10 @@ impl User {
         self.pause().await;
         if self.chance(30) {
             // Its name may lead to another file afterwards.
-            let _ = match self.chance(50) {
-                true => self.remove(at).await,
-                false => self.rename(at, self.name()).await,
+            let _ = if self.chance(50) {
+                self.remove(at).await
+            } else {
+                self.rename(at, self.name()).await
             };
         }
         let other = match self.open(at, WRITES).await {
@@ -506,31 +510,30 @@ impl User {
             Err(_) => return self.finish(one, &first, None).await,
         };
         let second = self.token('w');
-        match self.chance(50) {
-            true => self.add(&other, &second)?,
-            false => self.put(&other, 0, &second)?,
+        if self.chance(50) {
+            self.add(&other, &second)?
+        } else {
+            self.put(&other, 0, &second)?
         }
         if flushed {
             self.acknowledge(&one, &first, None);
         }
-        let (one, other) = match self.chance(50) {
-            true => ((one, first), (other, second)),
-            false => ((other, second), (one, first)),
+        let (one, other) = if self.chance(50) {
+            ((one, first), (other, second))
+        } else {
+            ((other, second), (one, first))
         };
-        match self.chance(50) {
-            true => {
-                let finishing = [one, other].map(|(handle, token)| {
-                    self.clone()
-                        .begin(move |user| async move { user.finish(handle, &token, None).await })
-                });
-                futures_util::future::join_all(finishing).await;
-                Ok(())
-            }
-            false => {
-                // The other is closed whatever is told of the first.
-                let _ = self.finish(one.0, &one.1, None).await;
-                self.finish(other.0, &other.1, None).await
-            }
+        if self.chance(50) {
+            let finishing = [one, other].map(|(handle, token)| {
+                self.clone()
+                    .begin(move |user| async move { user.finish(handle, &token, None).await })
+            });
+            futures_util::future::join_all(finishing).await;
+            Ok(())
+        } else {
+            // The other is closed whatever is told of the first.
+            let _ = self.finish(one.0, &one.1, None).await;
+            self.finish(other.0, &other.1, None).await
         }
     }
 
@@ -542,58 +545,5 @@ impl User {
         let dataset = place(of);
         self.call(format!("rmdir d{of}"), self.mount.rmdir(&dataset))
             .await
-    }
-}
-
-impl User {
-    /// Checks, while nothing else happens, that a file shows what the service has, and that what is
-    /// written next is based on that, and is made.
-    pub async fn check(
-        &self,
-        dataset: usize,
-        name: &'static str,
-        there: Option<&(String, i64)>,
-    ) -> Result<(), String> {
-        let at = At { dataset, name };
-        let Some((value, count)) = there else {
-            return match self.open(at, READS).await {
-                Err(Error::NotFound) => Ok(()),
-                Err(error) => Err(error.to_string()),
-                Ok(handle) => {
-                    let shown = self.mount.text(&handle);
-                    let is_litter = self.mount.is_held(&handle);
-                    self.close(&handle).await;
-                    match is_litter {
-                        true => Ok(()),
-                        false => Err(format!("{shown:?} is shown, which is not there")),
-                    }
-                }
-            };
-        };
-        let handle = self
-            .open(at, APPENDS)
-            .await
-            .map_err(|error| error.to_string())?;
-        let shown = self
-            .mount
-            .read(&handle)
-            .map_err(|error| error.to_string())?;
-        if shown != *value {
-            return Err(format!("{shown:?} is shown for {value:?}"));
-        }
-        let token = self.token('z');
-        self.add(&handle, &token)
-            .map_err(|error| error.to_string())?;
-        let base = self.mount.base(&handle);
-        let expected = Some(cognitofs::sync::Shown::Version(*count));
-        if base.map(|base| base.shown) != expected {
-            return Err(format!(
-                "{shown:?} of {count} is changed on the base {base:?}"
-            ));
-        }
-        let written = self.fsync(&handle).await;
-        self.acknowledge(&handle, &token, None);
-        self.close(&handle).await;
-        written.map_err(|error| format!("it cannot be changed: {error}"))
     }
 }

@@ -182,9 +182,10 @@ impl Drafts {
 fn base_of_change(change: &Change, version: &Version) -> Base {
     let adds = matches!(change.kind, Kind::Append { .. });
     let was_absent = change.base.shown == Shown::Absent && version.is_there();
-    match adds && was_absent && !is_same(version.base(), change.base) {
-        true => version.base(),
-        false => change.base,
+    if adds && was_absent && !is_same(version.base(), change.base) {
+        version.base()
+    } else {
+        change.base
     }
 }
 

@@ -34,9 +34,10 @@ impl World {
             (token, value)
         };
         let patch = RecordPatch {
-            op: match value.is_some() {
-                true => PatchOp::Replace,
-                false => PatchOp::Remove,
+            op: if value.is_some() {
+                PatchOp::Replace
+            } else {
+                PatchOp::Remove
             },
             key,
             value: value.as_deref().map(Into::into),
@@ -55,9 +56,10 @@ impl World {
     pub(super) async fn other_deletes(&self) {
         let client = self.source.other_client();
         let of = self.seeded.below(self.ways.datasets as u64) as usize;
-        let gone = match self.restarts {
-            true => 0..self.ways.datasets,
-            false => of..of + 1,
+        let gone = if self.restarts {
+            0..self.ways.datasets
+        } else {
+            of..of + 1
         };
         for of in gone {
             for record in self.source.list(&client, of).await.records {

@@ -50,13 +50,12 @@ impl User {
         let mut from = at;
         for _ in 0..2 + self.seeded.below(4) {
             let to = self.name();
-            all.push(match self.chance(30) {
-                true => self
-                    .clone()
-                    .begin(move |user| async move { user.exchange(from, to).await }),
-                false => self
-                    .clone()
-                    .begin(move |user| async move { user.rename(from, to).await }),
+            all.push(if self.chance(30) {
+                self.clone()
+                    .begin(move |user| async move { user.exchange(from, to).await })
+            } else {
+                self.clone()
+                    .begin(move |user| async move { user.rename(from, to).await })
             });
             from = At { name: to, ..at };
         }

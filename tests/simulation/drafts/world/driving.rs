@@ -20,12 +20,11 @@ impl World {
         let token = self.token('r');
         let old = self.server.value(&key).unwrap_or_default().to_owned();
         self.owed.insert(token.clone());
-        let value = match adds {
-            true => old + &token,
-            false => {
-                self.owed.retain(|owed| !tokens(&old).contains(owed));
-                token
-            }
+        let value = if adds {
+            old + &token
+        } else {
+            self.owed.retain(|owed| !tokens(&old).contains(owed));
+            token
         };
         self.remote_change(&key, Some(&value));
     }
@@ -206,9 +205,10 @@ impl World {
         let found = values.chain(self.parked.iter().cloned());
         let found: BTreeSet<String> = found.flat_map(|value| tokens(&value)).collect();
         let lost: Vec<_> = self.owed.difference(&found).collect();
-        match lost.is_empty() {
-            true => Ok(()),
-            false => Err(TestCaseError::fail(format!("lost: {lost:?}"))),
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(TestCaseError::fail(format!("lost: {lost:?}")))
         }
     }
 }

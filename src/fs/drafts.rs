@@ -120,9 +120,9 @@ impl Drafts {
         drafts.map(|(id, _)| *id)
     }
 
-    /// Returns how many files are remembered, and tickets that something may stand on.
+    /// Returns how many files are remembered, and tickets that what was shown may stand on.
     pub fn count(&self) -> usize {
-        self.files.len() + self.bound.len() + self.shown.pending()
+        self.files.len() + self.shown.pending()
     }
 
     /// Returns the ticket whose outcome is that of all that was staged of a file, if it has one that

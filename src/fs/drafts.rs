@@ -22,6 +22,7 @@ mod staging;
 mod tests;
 mod writing;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use shown::Shown;
 
 pub use file::{Effect, Parked, Standing};
 pub use naming::Target;
+use staging::shown_as;
 pub use staging::{Extent, Request};
 pub use writing::Released;
 
@@ -118,10 +120,15 @@ impl Drafts {
         drafts.map(|(id, _)| *id)
     }
 
+    /// Returns how many files are remembered, and tickets that what was shown may stand on.
+    pub fn count(&self) -> usize {
+        self.files.len() + self.shown.pending()
+    }
+
     /// Returns the ticket whose outcome is that of all that was staged of a file, if it has one that
     /// may be undecided.
     pub fn stands_on(&self, id: FileId) -> Option<Ticket> {
-        let pending = self.files.get(&id)?.version.base.pending;
+        let pending = self.files.get(&id)?.version.base().pending;
         pending.map(|made| made.ticket)
     }
 
@@ -159,9 +166,9 @@ impl Drafts {
                 file.known = true;
                 return Some(id);
             }
-            let now = normalized(file.version.base);
+            let now = normalized(file.version.base());
             if view.is_there() && is_same(now, view.base) {
-                file.version.base = view.base;
+                file.version.set_base(view.base);
                 file.version.modified = view.modified;
                 file.version.changed = view.changed;
                 file.known = true;
@@ -172,6 +179,20 @@ impl Drafts {
         }
         view.is_there()
             .then(|| self.insert(File::new(name.clone(), Version::of_view(view))))
+    }
+
+    /// Returns whether a file stands at the version of a view, so that its value is the view's.
+    /// `normalized` is the core's.
+    pub fn stands_at(&self, id: FileId, view: &View, normalized: impl Fn(Base) -> Base) -> bool {
+        let file = self.files.get(&id);
+        file.is_some_and(|file| is_same(normalized(file.version.base()), view.base))
+    }
+
+    /// Returns the ticket of what was staged of a file last, if the journal does not have it: it may
+    /// be a draft again.
+    pub fn unnoted(&self, id: FileId) -> Option<Ticket> {
+        let mut links = self.files.get(&id)?.links.iter().rev();
+        links.find(|link| !link.noted).map(|link| link.ticket)
     }
 
     /// Creates a file where none is shown; `absent` is the view of its name. It is open.
@@ -242,7 +263,7 @@ impl Drafts {
         let file = self.files.get(&id)?;
         let version = &file.version;
         let mut shown = Attributes {
-            size: version.size.unwrap_or(0),
+            size: version.size.unwrap_or(0).into(),
             modified: version.modified,
             changed: version.changed,
         };
@@ -265,7 +286,7 @@ impl Drafts {
         let text = file.draft.as_ref().and_then(|draft| draft.text());
         if text.filter(|_| !is_hidden).is_none() && file.version.is_there() {
             match file.standing {
-                Standing::Named => self.shown.put(file.name.clone(), file.version.base),
+                Standing::Named => self.shown.put(file.name.clone(), file.version.base()),
                 Standing::Superseded | Standing::Removed => file.shown = None,
             }
         }
@@ -325,7 +346,15 @@ impl Drafts {
         if self.names.get(&file.name) == Some(&id) {
             self.names.remove(&file.name);
         }
-        self.files.remove(&id);
+        let dropped = self.files.remove(&id);
+        for ticket in dropped.iter().flat_map(File::tickets) {
+            if let Entry::Occupied(mut bound) = self.bound.entry(ticket) {
+                bound.get_mut().remove(&id);
+                if bound.get().is_empty() {
+                    bound.remove();
+                }
+            }
+        }
     }
 
     /// Takes note of the tickets that a file stands on.
@@ -343,19 +372,20 @@ impl Drafts {
 
     /// Returns what a change of a file that begins now is based on: the version whose bytes were last
     /// served under its name, else the one that was looked up. An older version that is still open
-    /// has its own, as the name shows another.
+    /// has its own, as the name shows another. What is written to another version than a pending one
+    /// that was served is decided after that, and is not laid over it.
     fn base_of(&mut self, id: FileId) -> Result<Base, Error> {
         let file = self.files.get(&id).ok_or(Error::Superseded)?;
         if let Some(draft) = &file.draft {
             return Ok(draft.base);
         }
-        let looked_up = file.version.base;
-        Ok(match file.standing {
-            Standing::Named => self.shown.get(&file.name).unwrap_or(looked_up),
-            Standing::Superseded | Standing::Removed => {
-                file.shown.as_deref().copied().unwrap_or(looked_up)
-            }
-        })
+        let looked_up = file.version.base();
+        let shown = match file.standing {
+            Standing::Named => self.shown.get(&file.name),
+            Standing::Superseded | Standing::Removed => file.shown.as_deref().copied(),
+        };
+        let shown = shown.unwrap_or(looked_up);
+        Ok(shown_as(shown, is_same(looked_up, shown), shown))
     }
 }
 

@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 use super::cache::lock;
 use super::error::{Error, ErrorKind};
 use super::journals::{
-    JournalError, Loaded, LoadedGroup, MountJournal, ParkedFile, Terms, Whereabouts,
+    JournalError, Loaded, LoadedGroup, MountJournal, NewParked, ParkedFile, Terms, Whereabouts,
 };
 use crate::api::{Client, Surroundings};
 use crate::sync::pending::recovery::{Recovered, Unreadable, kept_back};
-use crate::sync::pending::{Barrier, DatasetId, Event, Places, Ticket};
+use crate::sync::pending::{Barrier, DatasetId, Event, Places, Refusal, Ticket};
 
 use dataset::FIRST_PAUSE;
-pub use dataset::{Answer, PendingDataset};
+pub use dataset::{Answer, InLine, PendingDataset};
 use held::Datasets;
 use telling::Owed;
 
@@ -45,10 +45,22 @@ pub struct PendingOptions {
     pub cache: usize,
 }
 
-/// Is told what became of groups, before whoever waits for them is answered.
+/// Is told what became of groups, before whoever waits for them is answered. What it returns is kept
+/// before that, too: nothing else has it.
 pub trait Continuation: fmt::Debug + Send + Sync {
+    /// The journal has what was staged under a ticket.
+    fn handle_noted(&self, dataset: &PendingDataset, ticket: Ticket);
+
+    /// The journal could not take what was staged under a ticket: it is its writer's again.
+    fn handle_not_noted(
+        &self,
+        dataset: &PendingDataset,
+        ticket: Ticket,
+        why: &Refusal,
+    ) -> Vec<NewParked>;
+
     /// A group was decided, or its changes are its writer's again.
-    fn handle(&self, dataset: &PendingDataset, event: &Event);
+    fn handle(&self, dataset: &PendingDataset, event: &Event) -> Vec<NewParked>;
 }
 
 /// Makes tickets. No two of a process are the same.
@@ -136,7 +148,8 @@ impl Pending {
         lock(&self.datasets).all()
     }
 
-    fn by_id(&self, id: DatasetId) -> Option<Arc<PendingDataset>> {
+    /// Returns a dataset that was asked for before, and is in memory.
+    pub fn by_id(&self, id: DatasetId) -> Option<Arc<PendingDataset>> {
         lock(&self.datasets).by_id(id)
     }
 

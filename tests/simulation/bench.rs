@@ -12,14 +12,14 @@ use cognitofs::api::{
 use cognitofs::cli::in_process::InProcess;
 use cognitofs::server::service::Service;
 use cognitofs::server::storage::Storage;
-use cognitofs::store::journals::{Journals, MemoryDisk};
+use cognitofs::store::journals::{Journals, MemoryDisk, NewParked};
 use cognitofs::store::pending::{Continuation, Pending, PendingDataset, PendingOptions, Tickets};
 use cognitofs::sync::Unseen;
-use cognitofs::sync::pending::{Change, Commit, Event, Kind};
+use cognitofs::sync::pending::{Change, Commit, Event, Kind, Refusal, Ticket};
 use cognitofs::wire::names::{IdentityId, PoolId, RecordKey};
 use futures_util::future::BoxFuture;
 
-use super::net::Net;
+use super::net::{NONE, Net, Weather};
 use super::seeded::Seeded;
 
 pub const TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,11 +47,18 @@ impl Listener {
 }
 
 impl Continuation for Listener {
-    fn handle(&self, dataset: &PendingDataset, event: &Event) {
+    fn handle_noted(&self, _: &PendingDataset, _: Ticket) {}
+
+    fn handle_not_noted(&self, _: &PendingDataset, _: Ticket, _: &Refusal) -> Vec<NewParked> {
+        Vec::new()
+    }
+
+    fn handle(&self, dataset: &PendingDataset, event: &Event) -> Vec<NewParked> {
         let heard = self.0.lock().unwrap().take();
         if let Some(heard) = heard {
             heard(dataset, event);
         }
+        Vec::new()
     }
 }
 
@@ -199,7 +206,13 @@ impl Bench {
         let in_process = Arc::new(in_process);
         let disk = MemoryDisk::new();
         let transport: Arc<dyn Transport> = match over_a_net {
-            true => Arc::new(Net::new(in_process, seeded.clone(), disk.process(), 0)),
+            true => Arc::new(Net::new(
+                in_process,
+                seeded.clone(),
+                disk.process(),
+                NONE,
+                Arc::new(Weather::default()),
+            )),
             false => in_process,
         };
         let line = Arc::new(Line {

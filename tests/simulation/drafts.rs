@@ -129,3 +129,33 @@ fn b1_an_append_to_an_unread_version_does_not_show_it() {
         world.end().unwrap();
     }
 }
+
+/// A record is exchanged under a version that nobody has read, and another client's is shown there:
+/// what is removed then is that one, and not what the exchange brings.
+#[test]
+fn b1_a_removal_of_what_is_shown_does_not_take_away_what_an_exchange_brings_there() {
+    use Operation::{Exchange, List, Open, Release, RemoteWrite, Unlink, Write};
+    let remote = |key| RemoteWrite { key, adds: false };
+    let mut world = World::asynchronous();
+    world
+        .try_all(vec![
+            remote(1),
+            Open {
+                slot: 0,
+                key: 1,
+                mode: Mode::Write,
+            },
+            Write {
+                slot: 0,
+                place: Place::Start,
+            },
+            remote(1),
+            Release(0),
+            remote(0),
+            List,
+            Exchange,
+            Unlink(1),
+        ])
+        .unwrap();
+    world.end().unwrap();
+}

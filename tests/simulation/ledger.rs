@@ -23,6 +23,9 @@ pub struct Ledger {
     fates: BTreeMap<String, Fate>,
     /// Tokens that the service had.
     seen: BTreeSet<String>,
+    /// Set where writers are told that something is safe before the service has it: what another client
+    /// saw and took away may be made once more then, as nobody knows that it was made.
+    pub is_early: bool,
     /// Tokens that were written anew under another name, and may be on their way there.
     moved: BTreeSet<String>,
 }
@@ -49,7 +52,9 @@ impl Ledger {
     pub fn take(&mut self, text: &str, done: bool) {
         for token in tokens(text) {
             let done = done && !self.moved.contains(&token);
+            let is_ours = !token.starts_with(['o', 't']);
             let fate = self.fates.entry(token).or_insert(Fate::Unsure);
+            let done = done && !(is_ours && self.is_early);
             *fate = match (*fate, done) {
                 (Fate::Gone, _) | (_, true) => Fate::Gone,
                 (Fate::Unsure | Fate::TakenUnsure, false) => Fate::TakenUnsure,

@@ -23,13 +23,22 @@ pub struct Told {
     pub ledger: Ledger,
     pub trace: Vec<String>,
     pub wrong: Option<String>,
+    /// How many tokens their writers were told are safe.
+    pub acknowledged: u64,
     written: usize,
 }
 
 impl Told {
+    pub fn say(&mut self, line: String) {
+        if std::env::var_os("COGNITOFS_TRACE").is_some() {
+            eprintln!("{line}");
+        }
+        self.trace.push(line);
+    }
+
     pub fn token(&mut self, of: char) -> String {
         self.written += 1;
-        let token = format!("{of}{};", self.written);
+        let token = format!("{of}{:04};", self.written);
         self.ledger.begin(&token);
         token
     }

@@ -2,162 +2,79 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cognitofs::api::{
-    Client, ClientOptions, Credentials, CredentialsSource, Endpoints, Surroundings, Transport,
-};
-use cognitofs::cli::in_process::InProcess;
-use cognitofs::server::service::Service;
-use cognitofs::server::storage::Storage;
-use cognitofs::store::journals::{Journals, MemoryDisk, ParkedFile, Process, Whereabouts};
-use cognitofs::store::pending::{Continuation, Pending, PendingDataset, PendingOptions, Tickets};
+use cognitofs::api::Surroundings;
+use cognitofs::store::journals::NewParked;
+use cognitofs::store::pending::{Continuation, PendingDataset};
 use cognitofs::sync::Unseen;
-use cognitofs::sync::pending::{Commit, Event};
-use cognitofs::wire::names::{IdentityId, PoolId, RecordKey};
-use cognitofs::wire::records::{
-    ListRecords, PatchOp, RecordPatch, Records, UpdateRecords, UpdateRecordsBody,
-};
+use cognitofs::sync::pending::{Commit, Event, Refusal, Ticket};
+use cognitofs::wire::names::RecordKey;
+use cognitofs::wire::records::{PatchOp, RecordPatch};
 
-use super::net::{LATEST, Net, OfProcess};
+use super::net::{Faults, LATEST, NONE, USUAL};
 use super::operation::{NAMES, Operation, TIMEOUT, Told};
 use super::seeded::Seeded;
-
-const DATASETS: usize = 3;
-
-fn ids() -> (PoolId, IdentityId) {
-    let id = |last: u32| format!("us-east-1:00000000-0000-4000-8000-{last:012}");
-    (id(1).parse().unwrap(), id(2).parse().unwrap())
-}
+use super::source::{DATASETS, Living, Source, place};
 
 struct World {
     seeded: Arc<Seeded>,
-    transport: Arc<InProcess>,
-    credentials: Credentials,
-    disk: MemoryDisk,
-    /// In so many of a hundred cases a process ends before or after it writes.
-    crashes: Arc<AtomicU64>,
+    source: Source,
     told: Arc<Mutex<Told>>,
     commit: Commit,
     unseen: Unseen,
-    trouble: usize,
-    /// Counts processes, which names their journals.
-    started: usize,
-}
-
-/// One process, and how it is ended.
-struct Living {
-    pending: Arc<Pending>,
-    kept: Arc<ParkedFile>,
-    net: Arc<Net>,
-    surroundings: Arc<OfProcess>,
-    process: Process,
+    faults: Faults,
 }
 
 #[derive(Debug)]
 struct Nobody;
 
 impl Continuation for Nobody {
-    fn handle(&self, _: &PendingDataset, _: &Event) {}
+    fn handle_noted(&self, _: &PendingDataset, _: Ticket) {}
+
+    fn handle_not_noted(&self, _: &PendingDataset, _: Ticket, _: &Refusal) -> Vec<NewParked> {
+        Vec::new()
+    }
+
+    fn handle(&self, _: &PendingDataset, _: &Event) -> Vec<NewParked> {
+        Vec::new()
+    }
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let seeded = Arc::new(Seeded::new(seed));
-        let service = Service::new(Storage::in_memory().unwrap());
-        let (pool, identity) = ids();
-        let now = seeded.date().into();
-        service.add_identity_pool(&pool, "test", now).unwrap();
-        service.add_identity(&pool, &identity, now).unwrap();
-        let developer = service.developer_credentials();
-        let (id, secret) = (&developer.access_key_id, &developer.secret_key);
-        let credentials = Credentials::new(id, secret, None, None, "test");
-        let transport = Arc::new(InProcess::new(Arc::new(service), seeded.clone()));
         let pick = |of: &[usize]| of[seeded.below(of.len() as u64) as usize];
-        let disk = MemoryDisk::new();
-        let crashes = Arc::new(AtomicU64::new(pick(&[0, 0, 5, 40]) as u64));
-        let (dice, percent) = (seeded.clone(), crashes.clone());
-        disk.on_write(move |written| {
-            if dice.below(100) < percent.load(Ordering::Relaxed) {
-                written.process.crash();
-            }
-        });
+        let crashes = pick(&[0, 0, 5, 40]) as u64;
         Self {
-            transport,
-            credentials,
-            disk,
-            crashes,
+            source: Source::new(seeded.clone(), crashes),
             told: Arc::default(),
             commit: [Commit::Close, Commit::Async][pick(&[0, 1])],
             unseen: [Unseen::Keep, Unseen::Refuse][pick(&[0, 1])],
-            trouble: pick(&[0, 5, 20, 50]),
-            started: 0,
+            faults: Faults {
+                percent: pick(&[0, 5, 20, 50]) as u64,
+                strikes: USUAL,
+            },
             seeded,
         }
     }
 
-    fn client(&self, transport: Arc<dyn Transport>, surroundings: Arc<dyn Surroundings>) -> Client {
-        let url = Some("http://localhost:1");
-        let options = ClientOptions {
-            region: "us-east-1".parse().unwrap(),
-            endpoints: Endpoints::find("us-east-1", url, |_| None).unwrap(),
-            credentials: CredentialsSource::Fixed(self.credentials.clone()),
-            concurrency: 4,
-            timeout: TIMEOUT,
-            surroundings,
-            transport: Some(transport),
-        };
-        Client::new(options).unwrap()
-    }
-
     /// Starts a process; None if it ended while it did.
-    async fn start(&mut self, trouble: usize) -> Option<Living> {
-        self.started += 1;
-        let surroundings = Arc::new(OfProcess::new(self.seeded.clone()));
-        let process = self.disk.process();
-        let (transport, seeded) = (self.transport.clone(), self.seeded.clone());
-        let net = Arc::new(Net::new(transport, seeded, process.clone(), trouble));
-        let clock = self.seeded.clone();
-        let journals = Journals::new(process.disk(), move || clock.now());
+    async fn start(&self, faults: Faults) -> Option<Living> {
+        let living = self.source.begin(faults, Arc::new(Nobody))?;
         let deadline = self.seeded.now() + TIMEOUT;
-        let made = self.seeded.date().into();
-        let journal = journals
-            .open(&format!("j{}", self.started), made, deadline)
-            .ok()?;
-        let kept = Arc::new(journals.parked(deadline).ok()?);
-        let client = self.client(net.clone(), surroundings.clone());
-        let options = PendingOptions {
-            timeout: TIMEOUT,
-            ttl: Duration::from_secs(1),
-            scratch: true,
-            cache: 1,
-        };
-        let pending = Pending::new(
-            client,
-            (Arc::new(journal), kept.clone()),
-            Arc::new(Tickets::default()),
-            options,
-            Arc::new(Nobody),
-        );
-        pending.take_over(deadline).await.ok()?;
-        Some(Living {
-            pending,
-            kept,
-            net,
-            surroundings,
-            process,
-        })
+        living.pending.take_over(deadline).await.ok()?;
+        Some(living)
     }
 
     async fn run(&mut self) -> Result<u64, String> {
-        let mut living: Vec<Option<Living>> = vec![self.start(self.trouble).await, None];
+        let mut living: Vec<Option<Living>> = vec![self.start(self.faults).await, None];
         for _ in 0..30 {
             let at = usize::from(self.seeded.below(4) == 0);
             match (&living[at], self.seeded.below(40)) {
                 (None, chance) if at == 0 || chance < 10 => {
-                    living[at] = self.start(self.trouble).await;
+                    living[at] = self.start(self.faults).await;
                 }
                 (None, _) => {}
                 (Some(_), 0 | 1) => {
@@ -186,7 +103,7 @@ impl World {
 
     fn set_full(&self, full: bool) {
         self.trace(format!("the disk is full: {full}"));
-        self.disk.set_full(full);
+        self.source.disk.set_full(full);
     }
 
     fn trace(&self, line: String) {
@@ -198,19 +115,14 @@ impl World {
             .push(format!("{age}: {line}"));
     }
 
-    fn place(&self, of: usize) -> Whereabouts {
-        let (pool, identity) = ids();
-        (pool, identity, format!("d{of}").parse().unwrap())
-    }
-
     /// Begins an operation, which goes on by itself.
     fn act(&self, process: &Living) {
         let operation = Operation {
             seeded: self.seeded.clone(),
             pending: process.pending.clone(),
             told: self.told.clone(),
-            place: self.place(self.seeded.below(DATASETS as u64) as usize),
-            across: self.place(self.seeded.below(DATASETS as u64) as usize),
+            place: place(self.seeded.below(DATASETS as u64) as usize),
+            across: place(self.seeded.below(DATASETS as u64) as usize),
             commit: self.commit,
             unseen: self.unseen,
         };
@@ -221,11 +133,10 @@ impl World {
 
     /// Another client replaces, adds to or removes what it sees.
     async fn other_writes(&self) {
-        let client = self.client(self.transport.clone(), self.seeded.clone());
-        let deadline = self.seeded.now() + TIMEOUT;
+        let client = self.source.other_client();
         let of = self.seeded.below(DATASETS as u64) as usize;
         let name = NAMES[self.seeded.below(NAMES.len() as u64) as usize];
-        let listed = self.list(&client, of).await;
+        let listed = self.source.list(&client, of).await;
         let key = RecordKey::new(name).unwrap();
         let record = listed.records.iter().find(|record| record.key == key);
         let old = record
@@ -247,7 +158,6 @@ impl World {
             }
             (token, value)
         };
-        let (pool, identity, dataset) = self.place(of);
         let patch = RecordPatch {
             op: if value.is_some() {
                 PatchOp::Replace
@@ -259,45 +169,17 @@ impl World {
             sync_count: record.map_or(0, |record| record.sync_count),
             device_last_modified_date: Some(self.seeded.date().into()),
         };
-        let update = UpdateRecords {
-            pool,
-            identity,
-            dataset,
-            client_context: None,
-            body: UpdateRecordsBody {
-                device_id: None,
-                record_patches: vec![patch],
-                sync_session_token: listed.sync_session_token,
-            },
-        };
         self.trace(format!("other: d{of}/{name} {old:?} -> {value:?}"));
-        client.call(&update, deadline).await.unwrap();
+        let token_of_list = listed.sync_session_token;
+        self.source.update(&client, of, patch, token_of_list).await;
         if value.is_some() {
             self.told.lock().unwrap().ledger.keep(&token);
         }
     }
 
-    async fn list(&self, client: &Client, of: usize) -> Records {
-        let (pool, identity, dataset) = self.place(of);
-        let list = ListRecords {
-            pool,
-            identity,
-            dataset,
-            last_sync_count: Some(0),
-            next_token: None,
-            max_results: None,
-            sync_session_token: None,
-        };
-        client
-            .call(&list, self.seeded.now() + TIMEOUT)
-            .await
-            .unwrap()
-    }
-
     /// Ends all trouble, lets late calls arrive, and checks what is left.
     async fn finish(&mut self, living: Vec<Option<Living>>) -> Result<u64, String> {
-        self.disk.set_full(false);
-        self.crashes.store(0, Ordering::Relaxed);
+        self.source.calm_down();
         living
             .iter()
             .flatten()
@@ -311,7 +193,7 @@ impl World {
             }
             process.kill();
         }
-        let last = self.start(0).await.ok_or("no last process")?;
+        let last = self.start(NONE).await.ok_or("no last process")?;
         let left = last.pending.drain(self.seeded.now() + hour).await;
         if left > 0 {
             return Err(format!(
@@ -323,10 +205,10 @@ impl World {
     }
 
     async fn check(&self, last: &Living) -> Result<u64, String> {
-        let client = self.client(self.transport.clone(), self.seeded.clone());
+        let client = self.source.other_client();
         let mut values: BTreeMap<(usize, RecordKey), String> = BTreeMap::new();
         for of in 0..DATASETS {
-            for record in self.list(&client, of).await.records {
+            for record in self.source.list(&client, of).await.records {
                 if let Some(value) = record.value.as_ref().and_then(|value| value.as_str()) {
                     values.insert((of, record.key.clone()), value.to_owned());
                 }
@@ -362,14 +244,6 @@ impl World {
         )
             .hash(&mut digest);
         Ok(digest.finish())
-    }
-}
-
-impl Living {
-    /// Nothing of it happens any more.
-    fn kill(self) {
-        self.process.crash();
-        self.surroundings.end();
     }
 }
 

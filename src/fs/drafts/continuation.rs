@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::draft::Draft;
-use super::file::{Back, Effect, File, Link, Parked, Standing, Version};
+use super::file::{Back, Effect, File, Link, Parked, Standing, Version, length};
 use super::{Drafts, FileId, RecordName};
 use crate::sync::pending::{
     Base, Change, DatasetId, Event, Landed, Outcome, Refusal, Resolution, Ticket,
@@ -105,22 +105,25 @@ impl Come {
     /// Has a version that stands at the ticket be what was made. `takes` says that it is to have the
     /// answer's value, if that is another than was shown.
     fn adopt(&self, version: &mut Version, name: &RecordName, takes: bool) -> Adopted {
-        let seen = version.base.pending.filter(|made| self.is_of(made.ticket));
+        let seen = version
+            .base()
+            .pending
+            .filter(|made| self.is_of(made.ticket));
         let (Some(seen), Some(resolution)) = (seen, self.resolution(name)) else {
-            version.base = self.resolve(name, version.base);
+            version.set_base(self.resolve(name, version.base()));
             return Adopted::No;
         };
         let landed = self.landed.iter().find(|landed| landed.key == name.key);
         let record = landed.and_then(|landed| landed.record.as_ref());
         let value = record.and_then(|record| record.value.as_ref());
         let made = resolution.made;
-        version.base = resolution.resolve(version.base);
+        version.set_base(resolution.resolve(version.base()));
         let Some((digest, base)) = made else {
             return Adopted::No;
         };
         let is_same = digest == seen.digest;
         if is_same || (takes && value.is_some()) {
-            version.base = base;
+            version.set_base(base);
             if let Some(record) = record {
                 version.modified = record.modified;
                 version.changed = record.changed;
@@ -132,7 +135,7 @@ impl Come {
             None => Adopted::Gone,
             Some(value) => {
                 let bytes = value.as_bytes();
-                version.size = Some(bytes.len() as u64);
+                version.size = Some(length(bytes));
                 version.value = version.value.is_some().then(|| Arc::from(bytes));
                 Adopted::Taken
             }
@@ -141,7 +144,8 @@ impl Come {
 }
 
 impl Drafts {
-    /// Hears what became of a ticket in a dataset.
+    /// Hears what became of a ticket in a dataset. Nothing here stands on it any more after that, if
+    /// it was decided.
     pub fn hear(&mut self, dataset: DatasetId, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         let is_kept = event.settled.removed.contains(&event.ticket);
@@ -153,17 +157,14 @@ impl Drafts {
             landed: Vec::new(),
             changes: Vec::new(),
         };
-        let answer = match event.outcome {
-            Outcome::Waits(why) => {
-                let answer = |ticket| Effect::Answer(ticket, Err(why.clone()));
-                effects.extend(event.answered.into_iter().map(answer));
-                return effects;
-            }
+        // What was shown is resolved first: a file that loses its name takes that along.
+        match event.outcome {
+            Outcome::Waits(_) => {}
             Outcome::Made(landed) => {
+                self.resolve_shown(&come);
                 come.landed = landed;
                 self.keep_names(come.ticket);
                 self.come_made(&come, &mut effects);
-                Ok(())
             }
             Outcome::Refused(why, changes) => {
                 if is_kept || !self.is_owned(&come) {
@@ -175,9 +176,9 @@ impl Drafts {
                     is_kept,
                 };
                 come.changes = changes;
+                self.resolve_shown(&come);
                 self.undo_names(come.ticket, &why, &mut effects);
                 self.come_back(&come, &back, &mut effects);
-                Err(why)
             }
             Outcome::GivenBack(why, changes) => {
                 if !self.is_owned(&come) {
@@ -189,15 +190,11 @@ impl Drafts {
                     is_kept: false,
                 };
                 come.changes = changes;
+                self.resolve_shown(&come);
                 self.undo_names(come.ticket, &why, &mut effects);
                 self.come_back(&come, &back, &mut effects);
-                Err(why)
             }
-        };
-        self.resolve_shown(&come);
-        let answer = |ticket| Effect::Answer(ticket, answer.clone());
-        effects.extend(event.answered.into_iter().map(answer));
-        effects.push(Effect::Forget(come.ticket));
+        }
         effects
     }
 
@@ -256,7 +253,7 @@ impl Drafts {
             let Some(file) = self.files.get_mut(&id) else {
                 continue;
             };
-            let stood_at = come.stands(file.version.base);
+            let stood_at = come.stands(file.version.base());
             let mut is_own = false;
             for link in &mut file.links {
                 if come.is_of(link.ticket) {
@@ -370,10 +367,9 @@ impl File {
     fn go_under(&mut self, before: Version) {
         let opened = std::mem::replace(&mut self.version, before);
         if self.version.is_there() && self.version.value.is_none() {
-            self.version = Version {
-                base: self.version.base,
-                ..opened
-            };
+            let base = self.version.base();
+            self.version = opened;
+            self.version.set_base(base);
         }
     }
 }

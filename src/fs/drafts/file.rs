@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::draft::{Draft, Written};
 use super::{FileId, RecordName};
+use crate::sync::Shown;
 use crate::sync::pending::{Base, Digest, Made, Refusal, Ticket, View};
 use crate::wire::timestamp::Timestamp;
 
@@ -21,9 +22,10 @@ pub enum Standing {
 /// A version of a record, the service's or one that is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {
-    pub(super) base: Base,
-    /// Bytes of its value; None of a file that was created here, of which nothing was staged.
-    pub(super) size: Option<u64>,
+    base: Kept,
+    /// Bytes of its value, which are not 4 GiB; None of a file that was created here, of which nothing
+    /// was staged.
+    pub(super) size: Option<u32>,
     /// Its value, kept while the file is open.
     pub(super) value: Option<Arc<[u8]>>,
     pub(super) modified: Timestamp,
@@ -78,11 +80,59 @@ pub(super) struct File {
     pub(super) known: bool,
 }
 
+/// A base as a file keeps it: there are many files, and few of them are pending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    life: u32,
+    shown: Shown,
+    pending: Option<Box<Made>>,
+}
+
+impl From<Base> for Kept {
+    fn from(base: Base) -> Self {
+        Self {
+            life: base.life,
+            shown: base.shown,
+            pending: base.pending.map(Box::new),
+        }
+    }
+}
+
+/// Returns how long a value is.
+pub(super) fn length(value: &[u8]) -> u32 {
+    u32::try_from(value.len()).unwrap_or(u32::MAX)
+}
+
 impl Version {
+    /// Returns what a change of it is based on.
+    pub(super) fn base(&self) -> Base {
+        Base {
+            life: self.base.life,
+            shown: self.base.shown,
+            pending: self.base.pending.as_deref().copied(),
+        }
+    }
+
+    pub(super) fn set_base(&mut self, base: Base) {
+        self.base = base.into();
+    }
+
+    /// Returns what is made of it by staging a change.
+    pub(super) fn staged(&self, base: Base, whole: Option<Arc<[u8]>>, at: Timestamp) -> Self {
+        let size = whole.as_ref().map(|whole| length(whole));
+        Self {
+            base: base.into(),
+            size: size.or(self.size),
+            value: whole.or_else(|| self.value.clone()),
+            modified: at,
+            changed: at,
+        }
+    }
+
     pub(super) fn of_view(view: &View) -> Self {
         Self {
-            base: view.base,
-            size: view.value.as_ref().map(|value| value.len() as u64),
+            base: view.base.into(),
+            size: view.value.as_ref().map(|value| length(value)),
             value: None,
             modified: view.modified,
             changed: view.changed,
@@ -92,7 +142,7 @@ impl Version {
     /// Returns that of a file that is created.
     pub(super) fn absent(base: Base, now: Timestamp) -> Self {
         Self {
-            base,
+            base: base.into(),
             size: None,
             value: None,
             modified: now,
@@ -110,7 +160,7 @@ impl Version {
         if !self.is_there() {
             return Some(None);
         }
-        let pending = self.base.pending.and_then(|made| made.digest);
+        let pending = self.base.pending.as_ref().and_then(|made| made.digest);
         let of_value = || self.value.as_ref().map(|value| Digest::of(value));
         pending.or_else(of_value).map(Some)
     }
@@ -144,12 +194,12 @@ impl File {
     /// Another has its name, under which `shown` was shown last.
     pub(super) fn lose_name(&mut self, standing: Standing, shown: Option<Base>) {
         self.standing = standing;
-        self.note_shown(shown.unwrap_or(self.version.base));
+        self.note_shown(shown.unwrap_or_else(|| self.version.base()));
     }
 
     /// Takes note of what was shown of it, which has no name.
     pub(super) fn note_shown(&mut self, shown: Base) {
-        self.shown = (shown != self.version.base).then(|| Box::new(shown));
+        self.shown = (shown != self.version.base()).then(|| Box::new(shown));
     }
 
     /// Drops values that nobody reads any more.
@@ -157,8 +207,11 @@ impl File {
         if self.opens > 0 || self.draft.is_some() {
             return;
         }
-        // What is in the journal needs nobody to remember it: it is parked from there.
-        self.links.retain(|link| !link.noted);
+        // What is in the journal needs nobody to remember it: it is parked from there. But what lies
+        // beneath it and is not there may come back, and is in what lies over it then.
+        if self.links.iter().all(|link| link.noted) {
+            self.links.clear();
+        }
         // What is not in the journal is in no view: nobody else has its value.
         if self.links.is_empty() {
             self.version.value = None;
@@ -174,11 +227,13 @@ impl File {
         let links = self
             .links
             .iter()
-            .flat_map(|link| [link.base, link.before.base]);
-        let bases = draft.chain(links).chain([self.version.base]);
+            .flat_map(|link| [link.base, link.before.base()]);
+        let bases = draft.chain(links).chain([self.version.base()]);
         let bases = bases.chain(self.shown.as_deref().copied());
         let pending = bases.filter_map(|base| base.pending);
-        let links = self.links.iter().map(|link| link.ticket);
+        // What came back is decided.
+        let links = self.links.iter().filter(|link| link.back.is_none());
+        let links = links.map(|link| link.ticket);
         pending.map(|made| made.ticket).chain(links).collect()
     }
 }
@@ -200,10 +255,6 @@ pub enum Effect {
     Superseded(FileId),
     /// A version is to be kept from being lost. What was in the journal is kept before its rows go.
     Park(Parked),
-    /// Whoever waits for a ticket is answered.
-    Answer(Ticket, Result<(), Refusal>),
-    /// Nothing here stands on a ticket any more.
-    Forget(Ticket),
 }
 
 /// A version to be kept.
@@ -217,4 +268,15 @@ pub struct Parked {
     pub why: Refusal,
     /// False if a part of what was written did not fit: it is no version of the record.
     pub is_complete: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_under_200_bytes() {
+        let size = size_of::<File>();
+        assert!(size <= 160, "{size}");
+    }
 }

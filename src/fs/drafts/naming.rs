@@ -197,7 +197,7 @@ impl Drafts {
             id,
             name: file.name.clone(),
             modified: file.version.modified,
-            version: file.version.base,
+            version: file.version.base(),
             may_be_there: value.is_some() || may_be_sent,
             own: draft.map_or_else(Vec::new, |draft| draft.own.clone()),
             shown,
@@ -277,13 +277,13 @@ impl Drafts {
         let digest = before.value.as_deref().map(Digest::of);
         let digest = digest.filter(|_| before.is_there());
         let pending = ticket.filter(|_| to.is_staged);
-        file.version.base = match pending {
+        file.version.set_base(match pending {
             Some(ticket) => on(ticket, digest, to.base),
             None => to.base,
-        };
+        });
         // Moving a version that was not shown does not show it.
-        let is_seen = to.shown == before.base;
-        let base = shown_as(file.version.base, is_seen, to.base);
+        let is_seen = to.shown == before.base();
+        let base = shown_as(file.version.base(), is_seen, to.base);
         if let Some(draft) = &mut file.draft {
             draft.base = base;
         }
@@ -356,6 +356,8 @@ impl Drafts {
                 // Its writers closed it while it had no name.
                 effects.extend(self.give_up(id, why.clone()));
             }
+            // The kernel may have forgotten it meanwhile.
+            self.drop_if_unused(id);
         }
     }
 }

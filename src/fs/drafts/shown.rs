@@ -51,6 +51,11 @@ impl Shown {
         }
     }
 
+    /// Returns how many tickets entries may stand on.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The record is gone, and its user knows.
     pub(super) fn forget(&mut self, record: &RecordName) {
         self.entries.pop(record);

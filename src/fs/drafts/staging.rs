@@ -6,8 +6,9 @@ use super::continuation::Come;
 use super::draft::{Draft, Written};
 use super::file::{Back, Effect, Link, Standing, Version, on};
 use super::naming::Naming;
-use super::{Drafts, FileId};
+use super::{Drafts, FileId, is_same};
 use crate::fs::Error;
+use crate::sync::Shown;
 use crate::sync::pending::{Base, Change, DatasetId, Digest, Kind, Made, Refusal, Ticket};
 
 /// How much of a file is staged.
@@ -68,7 +69,8 @@ impl Drafts {
             self.drop_if_unused(id);
             return Ok(None);
         }
-        let change = draft.change(&file.name.key, unseen);
+        let mut change = draft.change(&file.name.key, unseen);
+        change.base = base_of_change(&change, &file.version);
         let digest = match change.kind.whole() {
             Some(whole) => Some(Digest::of(whole)),
             None => file.version.digest().ok_or(Error::Superseded)?,
@@ -108,20 +110,12 @@ impl Drafts {
         };
         let before = file.version.clone();
         let keeps = matches!(written.kind, Kind::Append { .. } | Kind::Times);
-        let under = if keeps { before.base } else { draft.base };
+        let under = if keeps { before.base() } else { draft.base };
         let whole = written.kind.whole().cloned();
-        file.version = Version {
-            base: on(ticket, digest, under),
-            size: whole
-                .as_ref()
-                .map_or(before.size, |whole| Some(whole.len() as u64)),
-            value: whole.or_else(|| before.value.clone()),
-            modified: draft.modified,
-            changed: draft.modified,
-        };
+        file.version = before.staged(on(ticket, digest, under), whole, draft.modified);
         // What was written over a version that nobody here has read does not show it.
-        let is_seen = matches!(written.kind, Kind::Whole(_)) || draft.base == before.base;
-        let shown = shown_as(file.version.base, is_seen, draft.base);
+        let is_seen = matches!(written.kind, Kind::Whole(_)) || draft.base == before.base();
+        let shown = shown_as(file.version.base(), is_seen, draft.base);
         file.links.push(Link {
             ticket,
             noted: false,
@@ -158,15 +152,15 @@ impl Drafts {
     /// core knows nothing of it any more.
     pub fn not_noted(&mut self, dataset: DatasetId, ticket: Ticket, why: Refusal) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.undo_names(ticket, &why, &mut effects);
         let come = Come::undone(dataset, ticket, self.bases_under(ticket));
+        self.resolve_shown(&come);
+        self.undo_names(ticket, &why, &mut effects);
         let back = Back {
             why,
             is_final: false,
             is_kept: false,
         };
         self.come_back(&come, &back, &mut effects);
-        self.resolve_shown(&come);
         effects
     }
 
@@ -179,6 +173,19 @@ impl Drafts {
         of_ticket
             .map(|link| (link.name.clone(), link.base))
             .collect()
+    }
+}
+
+/// Returns what a change is based on. What is only added to a version takes nothing away: where nothing
+/// was shown before, it is based on that version, of which nothing is made again if it is removed
+/// meanwhile.
+fn base_of_change(change: &Change, version: &Version) -> Base {
+    let adds = matches!(change.kind, Kind::Append { .. });
+    let was_absent = change.base.shown == Shown::Absent && version.is_there();
+    if adds && was_absent && !is_same(version.base(), change.base) {
+        version.base()
+    } else {
+        change.base
     }
 }
 

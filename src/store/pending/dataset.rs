@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use super::super::cache::lock;
@@ -34,6 +35,25 @@ pub struct Answer {
     pub ticket: Ticket,
     /// Why it is not made, or not known to be.
     pub result: Result<(), Error>,
+}
+
+/// Changes that are in line. [`PendingDataset::see_through`] is due at once: until then others of the
+/// same keys wait.
+#[derive(Debug)]
+#[must_use]
+pub struct InLine {
+    ticket: Ticket,
+    /// What the journal is to be asked.
+    staged: Staged,
+    /// Tells the outcome, if its caller is to wait for that.
+    decided: Option<Decided>,
+}
+
+impl InLine {
+    /// Names the group, which a version it makes is called by until it is decided.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
 }
 
 /// A dataset of an identity, and what waits to be sent to it.
@@ -209,22 +229,52 @@ impl PendingDataset {
     ) -> Answer {
         let ticket = self.pending.tickets.fresh();
         let result = match self
-            .stage(ticket, changes, (commit, private), deadline)
+            .wait_in_line(ticket, changes, (commit, private), deadline)
             .await
         {
             Err(error) => Err(error),
-            Ok((staged, decided)) => self.see_through(ticket, staged, decided, deadline).await,
+            Ok(line) => self.see_through(line, deadline).await,
         };
         Answer { ticket, result }
     }
 
-    async fn see_through(
+    /// Puts changes in line that belong together, one a key, as [`change`](Self::change) does. Returns
+    /// None while others of the same keys are being noted: [`happened`](Self::happened) says when to
+    /// try again, with changes made anew.
+    ///
+    /// # Errors
+    /// What no record can be is refused; all is as it was.
+    pub fn stage(
         self: &Arc<Self>,
-        ticket: Ticket,
-        staged: Staged,
-        decided: Option<Decided>,
+        changes: Vec<Change>,
+        commit: Commit,
+        private: bool,
+        deadline: Instant,
+    ) -> Result<Option<InLine>, Error> {
+        let ticket = self.pending.tickets.fresh();
+        let how = (commit, private);
+        self.put_in_line(&mut self.lock(), ticket, changes, how, deadline)
+    }
+
+    /// Ends when a group was decided, noted, or not noted, after this call.
+    pub fn happened(&self) -> Notified<'_> {
+        self.ended.notified()
+    }
+
+    /// Has the journal take what is in line, and waits as [`change`](Self::change) does.
+    ///
+    /// # Errors
+    /// Why it is not made, or not known to be.
+    pub async fn see_through(
+        self: &Arc<Self>,
+        line: InLine,
         deadline: Instant,
     ) -> Result<(), Error> {
+        let InLine {
+            ticket,
+            staged,
+            decided,
+        } = line;
         self.pending.end_wanted_holds();
         if (!staged.notes.is_empty() || !staged.replaced.is_empty())
             && let Err(error) = self.note(ticket, staged, deadline).await
@@ -249,46 +299,62 @@ impl PendingDataset {
 
     /// Puts changes in line; waits while others of the same keys are being noted. Whoever waits for
     /// the outcome does so from the same moment: it may be there in the next.
-    async fn stage(
+    async fn wait_in_line(
         self: &Arc<Self>,
         ticket: Ticket,
         changes: Vec<Change>,
-        (commit, private): (Commit, bool),
+        how: (Commit, bool),
         deadline: Instant,
-    ) -> Result<(Staged, Option<Decided>), Error> {
+    ) -> Result<InLine, Error> {
         let mut staging = None;
         loop {
-            let ended = self.ended.notified();
-            let surroundings = self.pending.surroundings();
-            let how = How {
-                commit,
-                private,
-                now: surroundings.now(),
-                date: surroundings.date().into(),
-            };
-            let mut fresh = || self.pending.tickets.fresh();
-            let staged = {
+            let ended = self.happened();
+            {
                 let mut inner = self.lock();
-                let mut barrier = lock(&self.pending.barrier);
                 let changes = changes.clone();
-                let staged = inner
-                    .state
-                    .stage(ticket, changes, how, &mut barrier, &mut fresh)?;
-                drop(barrier);
-                if staged.is_none() && staging.is_none() {
+                let line = self.put_in_line(&mut inner, ticket, changes, how, deadline)?;
+                if let Some(line) = line {
+                    drop(inner);
+                    return Ok(line);
+                }
+                if staging.is_none() {
                     staging = Some(Staging::begin(self, &mut inner));
                 }
-                staged.map(|staged| {
-                    let waits = staged.waits;
-                    (staged, waits.then(|| inner.register(ticket, deadline)))
-                })
-            };
-            if let Some(staged) = staged {
-                return Ok(staged);
             }
             let ended = tokio::time::timeout_at(deadline.into(), ended).await;
             ended.map_err(|_| self.lock().timed_out())?;
         }
+    }
+
+    fn put_in_line(
+        &self,
+        inner: &mut Inner,
+        ticket: Ticket,
+        changes: Vec<Change>,
+        (commit, private): (Commit, bool),
+        deadline: Instant,
+    ) -> Result<Option<InLine>, Error> {
+        let surroundings = self.pending.surroundings();
+        let how = How {
+            commit,
+            private,
+            now: surroundings.now(),
+            date: surroundings.date().into(),
+        };
+        let mut fresh = || self.pending.tickets.fresh();
+        let mut barrier = lock(&self.pending.barrier);
+        let staged = inner
+            .state
+            .stage(ticket, changes, how, &mut barrier, &mut fresh)?;
+        let Some(staged) = staged else {
+            return Ok(None);
+        };
+        let decided = staged.waits.then(|| inner.register(ticket, deadline));
+        Ok(Some(InLine {
+            ticket,
+            staged,
+            decided,
+        }))
     }
 
     /// Has the journal take what was staged. It is noted even if nobody waits for it any more.
@@ -341,6 +407,15 @@ impl PendingDataset {
         }
         let freed = lock(&self.pending.barrier).take_freed();
         self.pending.wake(freed);
+        let continuation = &self.pending.continuation;
+        let versions = match &noted {
+            Ok(_) => {
+                continuation.handle_noted(self, ticket);
+                Vec::new()
+            }
+            Err(_) => continuation.handle_not_noted(self, ticket, &Refusal::Lost),
+        };
+        self.park(versions).await;
         self.ended.notify_waiters();
         self.go_on();
         noted.map(drop)

@@ -13,8 +13,8 @@ use super::super::journals::Whereabouts;
 use super::dataset::PendingDataset;
 use crate::sync::pending::DatasetId;
 
-/// Of how many datasets that were deleted it is remembered how often.
-const LIVES: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+/// How many datasets that were let go are remembered.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 /// What a dataset costs beside its keys and values.
 const DATASET_BYTES: usize = 1024;
 
@@ -34,8 +34,9 @@ pub(super) struct Datasets {
     bytes: usize,
     /// Those with which more would be lost, when they were looked at last.
     others: BTreeMap<DatasetId, Arc<PendingDataset>>,
-    /// Which life of a dataset that was let go was seen last, where it is not the first.
-    lives: LruCache<Whereabouts, u32>,
+    /// What names datasets that were let go, and which life of each was seen last: what was shown of
+    /// them is still known by that.
+    lives: LruCache<Whereabouts, (DatasetId, u32)>,
 }
 
 impl Datasets {
@@ -48,7 +49,7 @@ impl Datasets {
             clean: LruCache::unbounded(),
             bytes: 0,
             others: BTreeMap::new(),
-            lives: LruCache::new(LIVES),
+            lives: LruCache::new(REMEMBERED),
         }
     }
 
@@ -68,9 +69,10 @@ impl Datasets {
                 .retain(|_, dataset| dataset.strong_count() > 0);
             self.by_id.retain(|_, dataset| dataset.strong_count() > 0);
         }
-        self.last_id += 1;
-        let id = DatasetId(self.last_id);
-        let life = self.lives.get(place).copied().unwrap_or_default();
+        let (id, life) = self.lives.get(place).copied().unwrap_or_else(|| {
+            self.last_id += 1;
+            (DatasetId(self.last_id), 0)
+        });
         let dataset = make(id, life);
         self.by_place
             .insert(place.clone(), Arc::downgrade(&dataset));
@@ -115,9 +117,8 @@ impl Datasets {
             };
             self.bytes -= bytes;
             match coldest.evict() {
-                Some(0) => {}
                 Some(life) => {
-                    self.lives.put(coldest.place().clone(), life);
+                    self.lives.put(coldest.place().clone(), (id, life));
                 }
                 // Something began since; when that has ended it is looked at again.
                 None => {

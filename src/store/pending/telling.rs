@@ -64,7 +64,8 @@ impl PendingDataset {
             event,
         };
         if telling.is_final() {
-            self.pending().continuation.handle(self, &telling.event);
+            let versions = self.pending().continuation.handle(self, &telling.event);
+            self.park(versions).await;
         }
     }
 
@@ -167,6 +168,21 @@ impl PendingDataset {
             dataset.go_on();
         }
         settled
+    }
+}
+
+impl PendingDataset {
+    /// Keeps versions that nothing else has. What there is no room for is kept as soon as there is
+    /// some.
+    pub async fn park(self: &Arc<Self>, versions: Vec<NewParked>) {
+        if let Err(error) = self.keep(versions.clone()).await {
+            tracing::warn!(%error, "a version waits for room to be kept");
+            self.pending().owe(Owed {
+                place: self.place().clone(),
+                versions,
+                rows: Vec::new(),
+            });
+        }
     }
 }
 
@@ -302,7 +318,15 @@ mod tests {
     struct Nobody;
 
     impl Continuation for Nobody {
-        fn handle(&self, _: &PendingDataset, _: &Event) {}
+        fn handle_noted(&self, _: &PendingDataset, _: Ticket) {}
+
+        fn handle_not_noted(&self, _: &PendingDataset, _: Ticket, _: &Refusal) -> Vec<NewParked> {
+            Vec::new()
+        }
+
+        fn handle(&self, _: &PendingDataset, _: &Event) -> Vec<NewParked> {
+            Vec::new()
+        }
     }
 
     impl Transport for Nobody {
@@ -377,6 +401,7 @@ mod tests {
     fn event(ticket: u64, outcome: Outcome, settled: Settled) -> Event {
         Event {
             ticket: Ticket(ticket),
+            answered: vec![Ticket(ticket)],
             aliases: Vec::new(),
             outcome,
             resolutions: Vec::new(),

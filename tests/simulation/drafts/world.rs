@@ -398,7 +398,10 @@ impl World {
         };
         let change = request.changes[0].clone();
         let own = self.drafts.standing(file) == Some(Standing::Named);
-        self.check_base(&change.key, change.base, own)?;
+        // What is only added takes nothing away.
+        if !matches!(change.kind, Kind::Append { .. }) {
+            self.check_base(&change.key, change.base, own)?;
+        }
         let (key, text) = (change.key, self.peek(file));
         // What is written over a version that nobody has read does not show it.
         let under = self.value(file);

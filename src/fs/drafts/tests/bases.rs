@@ -32,13 +32,7 @@ fn b1_a_pending_version_is_resolved_when_it_is_made() {
     let pending = on(ticket, Some("a"), absent());
     assert_eq!(bed.drafts.last_shown(&name("k")), Some(pending));
     let effects = bed.made(ticket, &[Some("a")], 1);
-    assert_eq!(
-        effects,
-        [
-            Effect::Answer(Ticket(ticket), Ok(())),
-            Effect::Forget(Ticket(ticket))
-        ]
-    );
+    assert_eq!(effects, []);
     assert_eq!(bed.drafts.last_shown(&name("k")), Some(version(1)));
     bed.add(id, "b");
     assert_eq!(bed.stage(id).1.base, version(1));
@@ -73,10 +67,38 @@ fn b1_entries_and_files_follow_what_took_the_place_of_theirs() {
     bed.add(other, "b");
     let (second, _) = bed.stage(other);
     bed.drafts.noted(Ticket(second));
-    let effects = bed.made_over(second, &[first], &[Some("ab")], 1);
-    assert!(effects.contains(&Effect::Answer(Ticket(first), Ok(()))));
+    bed.made_over(second, &[first], &[Some("ab")], 1);
     assert_eq!(bed.drafts.last_shown(&name("k")), Some(version(1)));
     assert_eq!(bed.drafts.stands_on(other), None);
+}
+
+#[test]
+fn b1_what_is_added_to_a_version_of_another_is_based_on_it_if_nothing_was_shown_before() {
+    let mut bed = Bed::new();
+    bed.drafts.note_shown(name("k"), absent());
+    let id = bed.open("k", "theirs", version(6));
+    bed.add(id, "!");
+    assert_eq!(bed.stage(id).1.base, version(6));
+    // What is written without regard to it takes its place, and is based on what was shown.
+    bed.drafts.note_shown(name("l"), absent());
+    let id = bed.open("l", "theirs", version(7));
+    bed.truncate(id);
+    bed.add(id, "mine");
+    assert_eq!(bed.stage(id).1.base, absent());
+}
+
+#[test]
+fn b2_what_is_written_to_the_services_version_is_not_laid_over_a_pending_one() {
+    let mut bed = Bed::new();
+    let id = bed.open("k", "old", version(3));
+    bed.add(id, "mine");
+    let (ticket, _) = bed.stage(id);
+    bed.drafts.noted(Ticket(ticket));
+    bed.drafts.release(id, true);
+    // Another client was faster: ours will be refused, and is not shown any more.
+    let other = bed.open("k", "theirs", version(6));
+    bed.add(other, "!");
+    assert_eq!(bed.stage(other).1.base, on(ticket, None, version(3)));
 }
 
 #[test]

@@ -10,15 +10,7 @@ fn f1_a_final_refusal_takes_the_name_before_the_flush_is_answered() {
     bed.write(id, 0, "BAD!");
     let (ticket, _) = bed.stage(id);
     let effects = bed.refused(ticket, false);
-    assert_eq!(
-        effects,
-        [
-            Effect::Invalidate(id),
-            Effect::Superseded(id),
-            Effect::Answer(Ticket(ticket), Err(Refusal::Stale)),
-            Effect::Forget(Ticket(ticket)),
-        ]
-    );
+    assert_eq!(effects, [Effect::Invalidate(id), Effect::Superseded(id)]);
     // Its writer has his text; others who have it open read what they opened.
     assert_eq!(bed.read(id, true), "BAD!");
     assert_eq!(bed.read(id, false), "good");
@@ -100,10 +92,7 @@ fn f1_a_refusal_that_is_not_final_changes_nothing() {
     bed.drafts.noted(Ticket(ticket));
     let shown = bed.drafts.last_shown(&name("k"));
     let effects = bed.unmade(ticket, Outcome::Waits(Refusal::Lost), false);
-    assert_eq!(
-        effects,
-        [Effect::Answer(Ticket(ticket), Err(Refusal::Lost))]
-    );
+    assert_eq!(effects, []);
     assert_eq!(bed.drafts.last_shown(&name("k")), shown);
     assert_eq!(bed.drafts.stands_on(id), Some(Ticket(ticket)));
     assert_eq!(bed.drafts.named(&name("k")), Some(id));
@@ -183,4 +172,18 @@ fn f1_a_record_that_a_trigger_removed_is_looked_up_again() {
     let (ticket, _) = bed.stage(id);
     let effects = bed.made(ticket, &[None], 4);
     assert!(effects.contains(&Effect::Superseded(id)));
+}
+
+#[test]
+fn b1_nothing_stands_on_a_ticket_that_was_refused() {
+    let mut bed = Bed::new();
+    let id = bed.open("k", "good", version(3));
+    bed.write(id, 0, "BAD!");
+    let (first, _) = bed.stage(id);
+    bed.refused(first, false);
+    let (second, _) = bed.stage(id);
+    bed.made(second, &[Some("BAD!")], 4);
+    bed.drafts.release(id, true);
+    bed.drafts.forget(id);
+    assert_eq!(bed.drafts.count(), 0);
 }

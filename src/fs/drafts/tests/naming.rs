@@ -269,3 +269,30 @@ fn s07_what_was_closed_while_an_unlink_failed_is_parked() {
     let effects = bed.refused(ticket, false);
     assert_eq!(&*parked(&effects)[0].text, b"value!");
 }
+
+#[test]
+fn f3_a_file_that_was_forgotten_while_it_had_no_name_is_dropped_when_it_has_it_again() {
+    let mut bed = Bed::new();
+    let id = bed.open("k", "value", version(3));
+    bed.drafts.release(id, true);
+    let request = bed.drafts.to_unlink(id, at(200)).unwrap();
+    let (ticket, _) = bed.put_in_line(request);
+    bed.drafts.forget(id);
+    bed.given_back(ticket);
+    assert_eq!(bed.drafts.count(), 0);
+}
+
+#[test]
+fn f2_what_a_rename_was_noted_over_is_not_left_when_it_comes_back() {
+    let mut bed = Bed::new();
+    let id = bed.create("k");
+    bed.add(id, "new");
+    let (written, _) = bed.stage(id);
+    let (moved, _) = rename(&mut bed, id, to_absent("l")).unwrap();
+    bed.given_back(written);
+    bed.drafts.noted(Ticket(moved));
+    bed.drafts.release(id, true);
+    bed.drafts.forget(id);
+    bed.made(moved, &[Some("new"), None], 4);
+    assert_eq!(bed.drafts.count(), 0);
+}

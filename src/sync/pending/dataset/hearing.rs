@@ -353,6 +353,14 @@ impl DatasetState {
         found
     }
 
+    /// Returns whether something that a ticket means today is held back.
+    pub fn is_held(&self, ticket: Ticket) -> bool {
+        let pending = self.pending_of(ticket);
+        let held = self.groups.iter().filter(|group| group.hold.is_some());
+        held.map(|group| group.ticket)
+            .any(|ticket| pending.contains(&ticket))
+    }
+
     /// The last who waited for a group under a ticket has left.
     pub fn leave(&mut self, ticket: Ticket, barrier: &mut Barrier) -> Left {
         let mut left = Left::Decided;

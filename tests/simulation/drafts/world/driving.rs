@@ -20,12 +20,11 @@ impl World {
         let token = self.token('r');
         let old = self.server.value(&key).unwrap_or_default().to_owned();
         self.owed.insert(token.clone());
-        let value = match adds {
-            true => old + &token,
-            false => {
-                self.owed.retain(|owed| !tokens(&old).contains(owed));
-                token
-            }
+        let value = if adds {
+            old + &token
+        } else {
+            self.owed.retain(|owed| !tokens(&old).contains(owed));
+            token
         };
         self.remote_change(&key, Some(&value));
     }
@@ -161,11 +160,17 @@ impl World {
             if std::env::var_os("COGNITOFS_TRACE").is_some() {
                 eprintln!("  {event:?}");
             }
-            if !matches!(event.outcome, Outcome::Waits(_)) {
-                self.barrier.decide(event.ticket);
+            let ticket = event.ticket;
+            let is_decided = !matches!(event.outcome, Outcome::Waits(_));
+            for told in event.aliases.iter().chain([&ticket]) {
+                self.awaited.remove(told);
             }
             let effects = self.drafts.hear(DATASET, event);
             self.carry_out(effects);
+            if is_decided {
+                self.barrier.decide(ticket);
+                self.state.forget(ticket);
+            }
         }
     }
 
@@ -173,10 +178,6 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Park(parked) => self.parked.push(text(&parked.text)),
-                Effect::Answer(ticket, _) => {
-                    self.awaited.remove(&ticket);
-                }
-                Effect::Forget(ticket) => self.state.forget(ticket),
                 Effect::Invalidate(_) | Effect::Superseded(_) => {}
             }
         }
@@ -204,9 +205,10 @@ impl World {
         let found = values.chain(self.parked.iter().cloned());
         let found: BTreeSet<String> = found.flat_map(|value| tokens(&value)).collect();
         let lost: Vec<_> = self.owed.difference(&found).collect();
-        match lost.is_empty() {
-            true => Ok(()),
-            false => Err(TestCaseError::fail(format!("lost: {lost:?}"))),
+        if lost.is_empty() {
+            Ok(())
+        } else {
+            Err(TestCaseError::fail(format!("lost: {lost:?}")))
         }
     }
 }

@@ -172,6 +172,11 @@ impl Drafts {
                 file.version.modified = view.modified;
                 file.version.changed = view.changed;
                 file.known = true;
+                // What was shown last may be this very version, made meanwhile.
+                let shown = self.shown.peek(name);
+                if shown.is_some_and(|shown| is_same(normalized(shown), view.base)) {
+                    self.shown.put(name.clone(), view.base);
+                }
                 self.bind(id);
                 return Some(id);
             }

@@ -7,6 +7,7 @@ use cognitofs::sync::pending::{Change, Commit, Kind, View};
 use cognitofs::wire::names::RecordKey;
 
 use super::process::{Crashed, FAULTS, Fault, Process, Told, World};
+use super::random::Random;
 
 /// What is done, on the first or the second key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ struct Run {
     setting: Setting,
     keys: [RecordKey; 2],
     written: usize,
+    /// Whether the service has no room once.
+    is_refused: bool,
 }
 
 impl Run {
@@ -67,6 +70,7 @@ impl Run {
             keys: setting.keys.map(|key| RecordKey::new(key).unwrap()),
             setting,
             written: 0,
+            is_refused: matches!(fault, Some((_, Fault::Refused))),
         };
         run.world.faults = fault.into_iter().collect();
         run.other_writes(0);
@@ -113,7 +117,21 @@ impl Run {
             }
         }
         self.check(&process)?;
+        let parked = &self.world.disk.parked;
+        if self.is_alone(history) && !parked.is_empty() {
+            return Err(format!("{parked:?} are parked, and nobody else was there"));
+        }
         Ok(self.world.points)
+    }
+
+    /// Returns whether nothing can be refused: nobody else changes the records, the service has room,
+    /// and what has no answer is the journal's. Editors' own files go with what they are of.
+    fn is_alone(&self, history: &[Op]) -> bool {
+        let others = |op: &Op| matches!(op, Op::OtherWrite(_) | Op::OtherRemove(_));
+        self.setting.commit == Commit::Async
+            && self.setting.keys[0] == "a"
+            && !history.iter().any(others)
+            && !self.is_refused
     }
 
     fn restart(&mut self) -> Process {
@@ -218,7 +236,10 @@ impl Run {
                 let Some(moved) = text(at) else { return none };
                 let to = 1 - at;
                 self.world.ledger.move_away(&moved);
-                let set = self.change(to, &views[to], Kind::Whole(bytes(&moved)));
+                let set = Change {
+                    modified: views[at].modified,
+                    ..self.change(to, &views[to], Kind::Whole(bytes(&moved)))
+                };
                 let removal = self.change(at, &views[at], Kind::Remove);
                 (vec![set, removal], None, text(to).into_iter().collect())
             }
@@ -228,8 +249,10 @@ impl Run {
                 };
                 self.world.ledger.move_away(&one);
                 self.world.ledger.move_away(&other);
-                let first = self.change(0, &views[0], Kind::Whole(bytes(&other)));
-                let second = self.change(1, &views[1], Kind::Whole(bytes(&one)));
+                let mut first = self.change(0, &views[0], Kind::Whole(bytes(&other)));
+                let mut second = self.change(1, &views[1], Kind::Whole(bytes(&one)));
+                // A file keeps its date where it goes.
+                (first.modified, second.modified) = (views[1].modified, views[0].modified);
                 (vec![first, second], None, Vec::new())
             }
             _ => none,
@@ -353,4 +376,39 @@ fn all_histories_of_three_operations_async_keep() {
 #[test]
 fn all_histories_of_three_operations_async_refuse() {
     try_histories(Commit::Async, Unseen::Refuse);
+}
+
+/// Whoever is alone meets no conflict, however often his process ends and answers are lost.
+#[test]
+fn p12_nothing_is_refused_where_nobody_else_is() {
+    let own = OPS.map(|op| match op {
+        Op::OtherWrite(_) | Op::OtherRemove(_) => Op::Wait,
+        op => op,
+    });
+    let faults = [
+        Fault::LostBefore,
+        Fault::LostAfter,
+        Fault::Late,
+        Fault::CrashBefore,
+        Fault::CrashAfter,
+    ];
+    let setting = Setting {
+        commit: Commit::Async,
+        keys: ["a", "b"],
+        unseen: Unseen::Keep,
+    };
+    for seed in 0..4_000 {
+        let mut random = Random::new(seed);
+        let length = 3 + random.below(40);
+        let history: Vec<Op> = (0..length).map(|_| own[random.below(own.len())]).collect();
+        let mut run = Run::new(setting, None);
+        for _ in 0..1 + random.below(8) {
+            let fault = faults[random.below(faults.len())];
+            run.world.faults.insert(random.below(80), fault);
+        }
+        let faults = run.world.faults.clone();
+        if let Err(why) = run.run(&history) {
+            panic!("seed {seed}: {history:?} {faults:?}: {why}");
+        }
+    }
 }

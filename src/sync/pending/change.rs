@@ -140,3 +140,14 @@ pub struct Change {
     /// The mtime the file shows; it goes with the patch as its device date.
     pub modified: Timestamp,
 }
+
+impl Change {
+    /// What it was based on was made, under a count: its writer has seen that, even if an earlier
+    /// process left it.
+    pub(super) fn stand_on(&mut self, sync_count: i64, exists: bool) {
+        if let Some(left) = &mut self.left {
+            left.sync_count = Some(sync_count);
+            left.existed |= exists;
+        }
+    }
+}

@@ -75,6 +75,9 @@ impl DatasetState {
     fn revive(&mut self, left: Recovered, now: Instant) -> Group {
         let mut sent: Vec<(RecordKey, Sent)> = Vec::new();
         let mut changes = Vec::new();
+        // What stands on another was not sent before that was made: then it would stand on what was made.
+        let mut bases = left.note.changes.iter().map(|noted| noted.change.base);
+        let may_be_sent = bases.all(|base| base.pending.is_none());
         for noted in left.note.changes {
             let mut change = noted.change;
             change.left = Some(noted.known);
@@ -86,7 +89,8 @@ impl DatasetState {
             let appends = matches!(change.kind, Kind::Append { .. });
             let whole = change.kind.whole().cloned();
             let is_litter = matches!(left.note.hold, Some((Hold::Litter, _)));
-            if !is_litter && (whole.is_some() || change.kind == Kind::Remove) {
+            let is_telling = whole.is_some() || change.kind == Kind::Remove;
+            if may_be_sent && !is_litter && is_telling {
                 let own = Sent {
                     mark: Mark::new(whole.as_deref(), change.modified),
                     count,

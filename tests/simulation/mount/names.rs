@@ -118,13 +118,15 @@ impl Mount {
                 }
             }
             if line.is_ok() {
-                line = self.request(drafts, naming).and_then(|request| match request {
-                    Some(request) => {
-                        let line = self.put(drafts, &dataset, request, deadline)?;
-                        Ok(line.map(Some))
-                    }
-                    None => Ok(Some(None)),
-                });
+                line = self
+                    .request(drafts, naming)
+                    .and_then(|request| match request {
+                        Some(request) => {
+                            let line = self.put(drafts, &dataset, request, deadline)?;
+                            Ok(line.map(Some))
+                        }
+                        None => Ok(Some(None)),
+                    });
             }
             for file in held {
                 let released = drafts.release(file, false);

@@ -2,12 +2,13 @@
 
 use super::{DatasetState, Event, Landed, Outcome};
 use crate::sync::pending::barrier::Barrier;
-use crate::sync::pending::change::{Change, Ticket, note_once};
+use crate::sync::pending::change::{Base, Change, Ticket, note_once};
 use crate::sync::pending::decide::Refusal;
 use crate::sync::pending::fingerprint::digest;
 use crate::sync::pending::group::{Group, Noted};
 use crate::sync::pending::note::{Rebased, Settled};
 use crate::sync::pending::resolution::Resolution;
+use crate::wire::names::RecordKey;
 
 impl DatasetState {
     /// A group was made, or is made already.
@@ -232,8 +233,14 @@ impl DatasetState {
                 if now == *base {
                     continue;
                 }
+                let made = self.stands_on_made(*base, key);
+                let known = self.remote(key).map_or(0, |remote| remote.sync_count);
+                let exists = self.exists;
                 let group = &mut self.groups[at];
                 group.changes[change].base = now;
+                if made {
+                    group.changes[change].stand_on(known, exists);
+                }
                 dependents.push(group.ticket);
                 group.renote |= matches!(group.noted, Noted::UnderWay { notes: true, .. });
                 if matches!(group.noted, Noted::Yes(_)) {
@@ -243,6 +250,17 @@ impl DatasetState {
         }
         dependents.dedup();
         dependents
+    }
+
+    /// Returns whether the version was made that a base on a pending change stands for.
+    fn stands_on_made(&self, base: Base, key: &RecordKey) -> bool {
+        let Some(seen) = base.pending else {
+            return false;
+        };
+        let ticket = self.follow(seen.ticket, key);
+        let resolutions = self.resolutions.get(&ticket).into_iter().flatten();
+        let mut of_key = resolutions.filter(|one| one.key == *key);
+        of_key.any(|one| one.made.is_some_and(|(digest, _)| digest == seen.digest))
     }
 
     fn rebased(&self, group: usize, change: usize) -> Rebased {

@@ -145,6 +145,21 @@ fn s8_what_was_made_before_the_end_is_not_made_again() {
 }
 
 #[test]
+fn s8_what_stands_on_what_was_made_before_the_end_is_made() {
+    for (first, then) in [(Kind::Remove, whole("2")), (whole("x"), edit("x2"))] {
+        let mut bed = Bed::having(&[("a", "1")]);
+        bed.queue("a", first.clone());
+        assert_eq!(bed.go_on(0).len(), 1);
+        let call = bed.in_flight(0);
+        let second = bed.queue("a", then.clone());
+        bed.services[0].update(&call).unwrap();
+        bed.restart();
+        bed.drive();
+        assert!(bed.is_made(second), "{first:?}, {then:?}");
+    }
+}
+
+#[test]
 fn s8_what_an_earlier_process_left_is_never_made_over_another_version() {
     for kind in [whole("x"), edit("x"), Kind::Remove, append("1", "+")] {
         let mut bed = Bed::having(&[("a", "1")]);

@@ -226,3 +226,27 @@ async fn what_others_made_pending_meanwhile_is_sent_after_a_panic() {
     refresh(&other).await;
     assert_eq!(value(&other, "b").as_deref(), Some("two"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn p20_nothing_is_listed_once_nobody_waits_for_it() {
+    let bench = Bench::new(false);
+    let own = bench.dataset(&bench.own);
+    let throttled = Fate::Refused(429, "TooManyRequestsException");
+    bench.line.set("ListRecords", Some(throttled));
+    let wait = |time: Duration| {
+        let (dataset, deadline) = (own.clone(), Instant::now() + time);
+        tokio::spawn(async move { dataset.refresh(deadline.into_std()).await })
+    };
+    let (short, long) = (wait(SECOND), wait(2 * SECOND));
+    for waiting in [short, long] {
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Throttled);
+    }
+    assert!(!bench.line.take("ListRecords").is_empty());
+    sleep(TIMEOUT).await;
+    let late = bench.line.take("ListRecords");
+    assert!(late.is_empty(), "nobody waits: {late:?}");
+    // Who comes later is told in his own time.
+    let error = wait(SECOND).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Throttled);
+}

@@ -195,7 +195,7 @@ impl PendingDataset {
                 if inner.state.freshness(now, ttl) > Duration::ZERO {
                     return Ok(());
                 }
-                self.await_listing(&mut inner)
+                self.await_listing(&mut inner, deadline)
             };
             match tokio::time::timeout_at(deadline.into(), listed).await {
                 Ok(Ok(Ok(()))) if !self.read(DatasetState::is_listed) => {}
@@ -207,13 +207,18 @@ impl PendingDataset {
     }
 
     /// Has a listing be made, unless one is under way.
-    fn await_listing(self: &Arc<Self>, inner: &mut Inner) -> oneshot::Receiver<Result<(), Error>> {
+    fn await_listing(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        deadline: Instant,
+    ) -> oneshot::Receiver<Result<(), Error>> {
         if !inner.listing {
             inner.state.want_list();
         }
         let wanted = inner.lists_begun + u64::from(!inner.listing);
         let (sender, receiver) = oneshot::channel();
-        inner.list_waiters.push((wanted, sender));
+        let waiter = Waiter { sender, deadline };
+        inner.list_waiters.push((wanted, waiter));
         self.start(inner);
         receiver
     }

@@ -39,6 +39,10 @@ impl PendingDataset {
                 let mut barrier = lock(&self.pending().barrier);
                 inner.state.handle_unknown_sync_count(&mut barrier);
             }
+            Err(api::Error::NoTurn { .. }) if inner.is_list_wanted(now) => {
+                // Somebody came when it was given up.
+                inner.state.want_list();
+            }
             Err(error) => {
                 self.fail(&mut inner, error.into(), Refusal::Lost);
                 let (now, pauses) = (self.pending().now(), self.pauses(ANY_PAUSE));
@@ -70,7 +74,10 @@ impl PendingDataset {
         loop {
             let client = self.pending().client();
             let tell = |error: &api::Error| self.note_trouble(error);
-            let page = client.call_telling(&operation, deadline, tell).await?;
+            let wanted = || self.lock().is_list_wanted(self.pending().now());
+            let page = client
+                .call_while(&operation, deadline, wanted, tell)
+                .await?;
             if first {
                 listing.sync_count = page.dataset_sync_count;
                 first = false;

@@ -31,7 +31,7 @@ pub(super) struct Inner {
     pub(super) lists_begun: u64,
     pub(super) listing: bool,
     /// Who waits for which listing, counted as `lists_begun` is.
-    pub(super) list_waiters: Vec<(u64, oneshot::Sender<Result<(), Error>>)>,
+    pub(super) list_waiters: Vec<(u64, Waiter<Result<(), Error>>)>,
     /// Who waits for groups. More than one may wait for a group.
     pub(super) waiters: BTreeMap<Ticket, Vec<Waiter<Result<(), Error>>>>,
     /// Who waits for the dataset to be deleted.
@@ -106,11 +106,22 @@ impl Inner {
         self.deletions.iter().map(|waiter| waiter.deadline).max()
     }
 
+    /// Returns whether a listing is of use to somebody whose time is not over, or to what goes by
+    /// itself.
+    pub(super) fn is_list_wanted(&self, now: Instant) -> bool {
+        let lists = self.list_waiters.iter().map(|(_, waiter)| waiter.deadline);
+        let deletions = self.deletions.iter().map(|waiter| waiter.deadline);
+        let groups = self.waiters.values().flatten();
+        let groups = groups.map(|waiter| waiter.deadline);
+        let mut deadlines = lists.chain(deletions).chain(groups);
+        self.state.goes_by_itself() || deadlines.any(|deadline| now < deadline)
+    }
+
     pub(super) fn resolve_lists(&mut self, done: u64, result: &Result<(), Error>) {
         for (wanted, waiter) in std::mem::take(&mut self.list_waiters) {
             if wanted <= done {
                 // One who gave up is not told.
-                let _ = waiter.send(result.clone());
+                let _ = waiter.sender.send(result.clone());
             } else {
                 self.list_waiters.push((wanted, waiter));
             }

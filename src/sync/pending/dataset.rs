@@ -207,6 +207,12 @@ impl DatasetState {
         self.groups.iter().all(Group::is_litter)
     }
 
+    /// Returns whether something is sent though nobody waits for it.
+    pub fn goes_by_itself(&self) -> bool {
+        let mut groups = self.groups.iter();
+        groups.any(|group| group.places().is_some() && !group.is_litter())
+    }
+
     /// Returns the tickets that are still pending, litter excepted, first things first.
     pub fn pending(&self) -> impl Iterator<Item = Ticket> + '_ {
         let sent = self.groups.iter().filter(|group| !group.is_litter());

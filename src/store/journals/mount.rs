@@ -3,7 +3,7 @@
 //! Invariant: what is owed is written before anything that comes later, so that a group that was
 //! settled cannot outlive one that was noted after it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -52,6 +52,9 @@ pub(super) struct State {
     /// What is to be written before anything else, first things first. It is bounded by what is
     /// noted, as nothing more is noted meanwhile.
     owed: VecDeque<Settled>,
+    /// What groups stand on that are on their way here, by their tickets: what they stood on when they
+    /// were written down is settled. It is noted with them, so that no process finds them without.
+    early: HashMap<Ticket, Vec<Rebased>>,
     reserve: Reserve,
     /// Whether a power cut may take something.
     unsynced: bool,
@@ -90,6 +93,7 @@ impl Journals {
         let state = State {
             next: 1,
             owed: VecDeque::new(),
+            early: HashMap::new(),
             reserve: Reserve::make(storage.room(name), (self.clock)()),
             unsynced: false,
             damaged: HashSet::new(),
@@ -147,12 +151,30 @@ impl MountJournal {
         notes: &[Note],
         replaced: &[Ticket],
     ) -> Result<Vec<Place>, JournalError> {
+        let noted = self.note_now(state, of, notes, replaced);
+        if noted.is_err() {
+            // They do not come.
+            for note in notes {
+                state.early.remove(&note.ticket);
+            }
+        }
+        noted
+    }
+
+    fn note_now(
+        &self,
+        state: &mut State,
+        of: &Whereabouts,
+        notes: &[Note],
+        replaced: &[Ticket],
+    ) -> Result<Vec<Place>, JournalError> {
         self.pay_all(state)?;
         if !state.reserve.renew((self.clock)()) {
             return Err(JournalError::NoRoom);
         }
         let places = (state.next..).map(Place).take(notes.len());
         let places: Vec<Place> = places.collect();
+        let early = |note: &Note| state.early.get(&note.ticket).into_iter().flatten();
         let logged = self.database.write(Lasting::Process, |tx| {
             for ticket in replaced {
                 rows::remove(tx, to_column(*ticket))?;
@@ -160,9 +182,15 @@ impl MountJournal {
             let mut logged = replaced.len() * ROW;
             for (note, place) in notes.iter().zip(&places) {
                 logged += put(tx, of, note, *place)?;
+                for rebased in early(note) {
+                    rebase(tx, rebased)?;
+                }
             }
             Ok(logged)
         })?;
+        for note in notes {
+            state.early.remove(&note.ticket);
+        }
         state.next += notes.len() as i64;
         state.wrote(logged);
         Ok(places)
@@ -276,7 +304,9 @@ impl MountJournal {
             if written.is_err() && state.reserve.spend() {
                 written = self.write_settled(settled);
             }
-            written?;
+            for rebased in written? {
+                state.early.entry(rebased.ticket).or_default().push(rebased);
+            }
             let logged = (settled.removed.len() + settled.rebased.len()) * ROW;
             state.owed.pop_front();
             state.wrote(logged);
@@ -284,13 +314,19 @@ impl MountJournal {
         Ok(())
     }
 
-    fn write_settled(&self, settled: &Settled) -> Result<(), JournalError> {
+    /// Returns what is of groups that are not here yet.
+    fn write_settled(&self, settled: &Settled) -> Result<Vec<Rebased>, JournalError> {
         self.database.write(Lasting::Process, |tx| {
             for ticket in &settled.removed {
                 rows::remove(tx, to_column(*ticket))?;
             }
-            let mut rebased = settled.rebased.iter();
-            rebased.try_for_each(|rebased| rebase(tx, rebased))
+            let mut early = Vec::new();
+            for rebased in &settled.rebased {
+                if !rebase(tx, rebased)? {
+                    early.push(rebased.clone());
+                }
+            }
+            Ok(early)
         })
     }
 }
@@ -316,14 +352,15 @@ fn put(tx: &Connection, of: &Whereabouts, note: &Note, place: Place) -> rusqlite
     Ok(logged)
 }
 
-fn rebase(tx: &Connection, rebased: &Rebased) -> rusqlite::Result<()> {
+/// Returns whether the change is here.
+fn rebase(tx: &Connection, rebased: &Rebased) -> rusqlite::Result<bool> {
     let (count, ticket, digest) = base_columns(&rebased.base);
     let mut update = tx.prepare_cached(
         "UPDATE changes SET base_count = ?1, base_ticket = ?2, base_digest = ?3, existed = ?4,
             sync_count = ?5, sent = ?6
          WHERE ticket = ?7 AND key = ?8",
     )?;
-    update.execute(params![
+    let rows = update.execute(params![
         count,
         ticket,
         digest,
@@ -333,7 +370,7 @@ fn rebase(tx: &Connection, rebased: &Rebased) -> rusqlite::Result<()> {
         to_column(rebased.ticket),
         rebased.key.text().as_bytes(),
     ])?;
-    Ok(())
+    Ok(rows > 0)
 }
 
 /// Returns the lowest place of a journal's groups, and at most the first that is given.

@@ -3,7 +3,9 @@
 use super::bed::{Bed, append, edit, key, whole};
 use crate::sync::change::{Left, Mark};
 use crate::sync::pending::fingerprint::{appended, is_of, is_version};
-use crate::sync::pending::{Appended, Base, Change, Commit, Kind, Refusal, Sent, Ticket};
+use crate::sync::pending::{
+    Appended, Base, Change, Commit, Digest, Kind, Made, Refusal, Sent, Ticket,
+};
 use crate::sync::{Remote, Shown, Unseen};
 use crate::wire::timestamp::Timestamp;
 
@@ -255,6 +257,25 @@ fn w4_an_append_is_made_though_another_file_sent_the_same_line() {
     bed.given_back(ticket);
     bed.put(0, vec![older], Commit::Close);
     assert_eq!(bed.drive(), ["k=a;b;b;"]);
+}
+
+#[test]
+fn w4_the_same_line_behind_one_that_is_given_back_is_another() {
+    let mut bed = Bed::having(&[("k", "a;")]);
+    let ticket = bed.close("k", append("a;", "b;"));
+    assert_eq!(bed.go(0), ["k=a;b;"]);
+    let mut behind = bed.change(0, "k", append("a;b;", "b;"));
+    behind.base.pending = Some(Made {
+        ticket,
+        digest: Some(Digest::of(b"a;b;")),
+    });
+    let behind = bed.put(0, vec![behind], Commit::Async);
+    bed.leave(0, ticket);
+    bed.lose_answer(0);
+    let changes = bed.given_back(ticket);
+    let again = bed.put(0, changes, Commit::Close);
+    assert_eq!(bed.drive(), ["k=a;b;b;"]);
+    assert!(bed.is_made(behind) && bed.is_made(again));
 }
 
 #[test]

@@ -7,9 +7,9 @@
 //! A group that takes the place of others stands where the first set of those was noted, and was noted
 //! last itself: removals noted between the two wait for it. A rename is not put in line so that it
 //! reaches over a removal (`reaches_over_a_removal`), but a removal may be noted while the rename is on
-//! its way to the journal, and an earlier process may have left such a rename. It waits for what was
-//! noted before the first removal that waits for it only: what came later was not noted when the rename
-//! was put in line.
+//! its way to the journal, and an earlier process may have left such a rename. Such a rename waits only
+//! for what was noted before the first removal that it reaches over: what was noted later was not when
+//! the rename was put in line, so that none who made the rename had been told of it.
 //!
 //! Invariant: nothing waits in a circle, as what is waited for always has a lower rank. The rank of
 //! plain sets is where the first of them was noted; that of removals is where they were noted; that of a

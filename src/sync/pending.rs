@@ -17,7 +17,7 @@ pub mod resolution;
 pub mod scratch;
 
 pub use barrier::{Barrier, DatasetId};
-pub use change::{Base, Change, Digest, Kind, Made, Sent, Ticket};
+pub use change::{Appended, Base, Change, Digest, Kind, Made, Sent, Ticket};
 pub use dataset::{Commit, DatasetState, Event, How, Landed, Left, Outcome, Staged, Step, View};
 pub use decide::Refusal;
 pub use group::{Places, Shape};

@@ -3,6 +3,7 @@
 //! crashes and a full disk.
 
 mod callers;
+mod circles;
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,21 @@ const DATASETS: usize = 3;
 const NAMES: [&str; 6] = ["a", "b", "k", "k~", ".k.swp", "#k#"];
 const STEPS: usize = 14;
 
+/// What a world is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ways {
+    /// One caller after another.
+    InTurn,
+    /// Some callers wait while others begin, and listings take their time.
+    Overlapping,
+    /// As `Overlapping`, of callers who write a few names of the journal's and move them about.
+    Moving,
+}
+
 struct CoreWorld {
     random: Random,
-    /// Whether some callers wait while others begin, and listings take their time.
+    ways: Ways,
+    /// Whether some callers wait while others begin.
     overlaps: bool,
     /// Those whose changes are in line.
     callers: Vec<Caller>,
@@ -43,7 +56,8 @@ struct CoreWorld {
 type Place = (usize, RecordKey);
 
 impl CoreWorld {
-    fn new(seed: u64, overlaps: bool) -> Self {
+    fn new(seed: u64, ways: Ways) -> Self {
+        let overlaps = ways != Ways::InTurn;
         let mut random = Random::new(seed);
         let start = Instant::now();
         let mut world = World::new(start, DATASETS);
@@ -53,12 +67,16 @@ impl CoreWorld {
                 world.faults.insert(point, random.pick(&FAULTS));
             }
         }
-        let commit = random.pick(&[Commit::Close, Commit::Async]);
+        let commit = match ways {
+            Ways::Moving => Commit::Async,
+            Ways::InTurn | Ways::Overlapping => random.pick(&[Commit::Close, Commit::Async]),
+        };
         world.rows_keep = commit == Commit::Close;
         if overlaps {
             world.listing_takes = Duration::from_secs(random.pick(&[0, 0, 6]));
         }
         Self {
+            ways,
             overlaps,
             callers: Vec::new(),
             tickets: Vec::new(),
@@ -79,12 +97,17 @@ impl CoreWorld {
         if self.random.percent(40) {
             processes.push(self.start_one());
         }
-        for _ in 0..STEPS {
+        let steps = match self.ways {
+            Ways::Moving => 2 * STEPS,
+            Ways::InTurn | Ways::Overlapping => STEPS,
+        };
+        for _ in 0..steps {
             self.world.now += Duration::from_millis(10);
             let at = self.random.below(processes.len());
             if self.step(&mut processes[at]).is_err() {
                 processes[at] = self.restart(processes[at].journal);
             }
+            circles::check(&processes[at])?;
             if self.random.percent(50) {
                 self.world.carry_out_late();
             }
@@ -93,6 +116,7 @@ impl CoreWorld {
             if self.go_on_with_all(process).is_err() {
                 *process = self.restart(process.journal);
             }
+            circles::check(process)?;
         }
         self.world.carry_out_late();
         for _ in 0..2 {
@@ -145,7 +169,13 @@ impl CoreWorld {
         if self.overlaps && self.random.percent(30) {
             return self.go_on_with_one(process);
         }
-        match self.random.below(100) {
+        let dice = match self.ways {
+            // Time passes, and what is in line goes.
+            Ways::Moving if self.random.percent(20) => 10,
+            Ways::Moving => self.random.pick(&[34, 34, 42, 42, 56]),
+            Ways::InTurn | Ways::Overlapping => self.random.below(100),
+        };
+        match dice {
             0..10 => self.other_changes(&place),
             10..16 => {
                 self.world.now += Duration::from_secs(self.random.below(8) as u64);
@@ -170,7 +200,11 @@ impl CoreWorld {
     }
 
     fn key(&mut self) -> RecordKey {
-        RecordKey::new(self.random.pick(&NAMES)).unwrap()
+        let names = match self.ways {
+            Ways::Moving => &NAMES[..3],
+            Ways::InTurn | Ways::Overlapping => &NAMES[..],
+        };
+        RecordKey::new(self.random.pick(names)).unwrap()
     }
 
     fn token(&mut self, of: char) -> String {
@@ -429,8 +463,8 @@ fn bytes(text: &str) -> std::sync::Arc<[u8]> {
 }
 
 /// Runs a world. Returns what is wrong in it.
-fn try_world(seed: u64, overlaps: bool) -> Result<(), String> {
-    let mut world = CoreWorld::new(seed, overlaps);
+fn try_world(seed: u64, ways: Ways) -> Result<(), String> {
+    let mut world = CoreWorld::new(seed, ways);
     let run = std::panic::AssertUnwindSafe(|| {
         let result = world.run();
         (result, world.trace.clone(), world.world.faults.clone())
@@ -446,11 +480,15 @@ fn try_world(seed: u64, overlaps: bool) -> Result<(), String> {
 }
 
 fn try_seed(seed: u64) -> Result<(), String> {
-    try_world(seed, false)
+    try_world(seed, Ways::InTurn)
 }
 
 fn try_overlapping(seed: u64) -> Result<(), String> {
-    try_world(seed, true)
+    try_world(seed, Ways::Overlapping)
+}
+
+fn try_moving(seed: u64) -> Result<(), String> {
+    try_world(seed, Ways::Moving)
 }
 
 /// Worlds in which something was wrong once.
@@ -478,6 +516,11 @@ fn random_worlds_of_the_core() {
 #[test]
 fn random_worlds_of_overlapping_callers() {
     super::try_seeds("COGNITOFS_CORE_WORLDS", 20_000, try_overlapping);
+}
+
+#[test]
+fn w6_random_worlds_of_moves_in_which_nothing_waits_in_a_circle() {
+    super::try_seeds("COGNITOFS_CORE_WORLDS", 10_000, try_moving);
 }
 
 /// Every fault that is planted is found soon.

@@ -383,6 +383,16 @@ const ONCE_WRONG: &[(Kind, u64, &str)] = &[
         380,
         "a flush is acknowledged though its text was parked at the end of the mount",
     ),
+    (
+        Kind::Appends,
+        328,
+        "an append is doubled that was laid over a newer version and grew since",
+    ),
+    (
+        Kind::Chains,
+        382,
+        "a removal and a rename wait for each other",
+    ),
 ];
 
 #[test]

@@ -245,6 +245,8 @@ impl Draft {
         draft.private |= written.private;
         draft.is_by_open = false;
         draft.may_be_sent = true;
+        // What was sent of what follows was sent without this.
+        draft.own.iter_mut().for_each(|sent| *sent = sent.beneath());
         draft.own.extend(&written.own);
         draft
     }

@@ -1,15 +1,15 @@
 //! Fingerprints of what was sent without an answer, as bytes.
 
 use crate::sync::Mark;
-use crate::sync::pending::Sent;
+use crate::sync::pending::{Appended, Sent};
 
 /// How they are written, in the first byte.
 const ENCODING: u8 = 1;
-/// How long the text of what is no append was.
+/// What is said of texts where there is no append.
 const NO_APPEND: i64 = -1;
-/// A mark, the count that was sent with it, and how long the text of an append was; the most
-/// significant byte first.
-const LENGTH: usize = Mark::LENGTH + 8 + 8;
+/// A mark, the count that was sent with it, and, of an append, how long the whole text was and how much
+/// of what is to be added was made with it; the most significant byte first.
+const LENGTH: usize = Mark::LENGTH + 8 + 8 + 8;
 
 pub(super) fn encode(sent: &[Sent]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + sent.len() * LENGTH);
@@ -17,8 +17,13 @@ pub(super) fn encode(sent: &[Sent]) -> Vec<u8> {
     for sent in sent {
         bytes.extend(sent.mark.to_bytes());
         bytes.extend(sent.count.to_be_bytes());
-        let appended = sent.appended.and_then(|length| i64::try_from(length).ok());
-        bytes.extend(appended.unwrap_or(NO_APPEND).to_be_bytes());
+        let lengths = sent.appended.and_then(|appended| {
+            let whole = i64::try_from(appended.whole).ok()?;
+            Some([whole, i64::try_from(appended.text).ok()?])
+        });
+        for length in lengths.unwrap_or([NO_APPEND; 2]) {
+            bytes.extend(length.to_be_bytes());
+        }
     }
     bytes
 }
@@ -31,7 +36,7 @@ pub(super) fn encode_marks(marks: &[u8], count: i64) -> Vec<u8> {
         bytes.extend(mark);
         if mark.len() == Mark::LENGTH {
             bytes.extend(count.to_be_bytes());
-            bytes.extend(NO_APPEND.to_be_bytes());
+            bytes.extend([NO_APPEND; 2].map(i64::to_be_bytes).concat());
         }
     }
     bytes
@@ -55,10 +60,17 @@ fn decode_one(bytes: &[u8; LENGTH]) -> Result<Sent, String> {
         number.copy_from_slice(&bytes[from..from + 8]);
         i64::from_be_bytes(number)
     };
-    let appended = number(Mark::LENGTH + 8);
-    if appended < NO_APPEND {
-        return Err(format!("a fingerprint is of an append of {appended} bytes"));
-    }
+    let appended = match (number(Mark::LENGTH + 8), number(Mark::LENGTH + 16)) {
+        (NO_APPEND, NO_APPEND) => None,
+        (whole @ 0.., text @ 0..) => Some(Appended {
+            whole: whole.unsigned_abs(),
+            text: text.unsigned_abs(),
+        }),
+        (whole, text) => {
+            let why = format!("a fingerprint is of an append of {text} bytes of {whole}");
+            return Err(why);
+        }
+    };
     let read = Mark::from_bytes(&mark);
     // What is read as less than was written has something in it that this version does not know.
     if read.to_bytes() != mark {
@@ -67,6 +79,6 @@ fn decode_one(bytes: &[u8; LENGTH]) -> Result<Sent, String> {
     Ok(Sent {
         mark: read,
         count: number(Mark::LENGTH),
-        appended: u64::try_from(appended).ok(),
+        appended,
     })
 }

@@ -4,9 +4,21 @@
 //! only when every set that was noted before it has been decided, whatever its dataset. A rename
 //! removes too, but waits for plain sets only, so that two renames never wait for each other.
 //!
-//! Invariant: nothing waits in a circle. A group waits for one of its own key only if all of its
-//! sets were noted after that one, and no rename reaches back over a removal: what is waited for
-//! was noted last before the one that waits, or waits for nothing.
+//! A group that takes the place of others stands where the first set of those was noted, and was noted
+//! last itself: removals noted between the two wait for it. A rename is not put in line so that it
+//! reaches over a removal (`reaches_over_a_removal`), but a removal may be noted while the rename is on
+//! its way to the journal, and an earlier process may have left such a rename. Such a rename waits only
+//! for what was noted before the first removal that it reaches over: what was noted later was not when
+//! the rename was put in line, so that none who made the rename had been told of it.
+//!
+//! Invariant: nothing waits in a circle, as what is waited for always has a lower rank. The rank of
+//! plain sets is where the first of them was noted; that of removals is where they were noted; that of a
+//! rename is where it was noted or, if it reaches over removals, just below the first of those. So a
+//! removal or a rename waits for plain sets noted below its own rank, and a removal for a rename that
+//! began before it, whose rank is below its own by definition. A group waits for one of its own key only
+//! if all of its sets were noted after that one: what takes the place of something takes the place of
+//! all that share its keys, and what earlier processes left was noted before all else. No group ranks
+//! below its first set, nor above where it was noted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,24 +150,36 @@ impl Barrier {
             .collect()
     }
 
-    /// Returns a group that one with this place waits for; `goes_along` says which go in the same
-    /// call.
-    pub fn waits_for(
-        &self,
-        last: Place,
-        shape: Shape,
-        goes_along: impl Fn(Ticket) -> bool,
-    ) -> Option<Ticket> {
-        if Planted::RemovalBeforeSet.is_planted() {
-            return None;
-        }
-        let before = |sets: &BTreeMap<(Place, Ticket), Shape>| {
-            let mut earlier = sets.range(..(last, Ticket(0)));
-            let found = earlier
-                .find(|((_, ticket), other)| is_waited_for(shape, **other) && !goes_along(*ticket));
-            found.map(|((_, ticket), _)| *ticket)
+    /// Returns the groups that one with these places waits for, first those of one dataset, and of those
+    /// the first first.
+    pub fn awaited_by(&self, places: Places, shape: Shape) -> impl Iterator<Item = Ticket> {
+        let end = match Planted::RemovalBeforeSet.is_planted() {
+            true => Place(i64::MIN),
+            false => self.end_of_waiting(places),
         };
-        self.sets.values().find_map(before)
+        let before = move |sets| BTreeMap::range(sets, ..(end, Ticket(0)));
+        let earlier = self.sets.values().flat_map(before);
+        earlier
+            .filter(move |(_, other)| is_waited_for(shape, **other))
+            .map(|((_, ticket), _)| *ticket)
+    }
+
+    /// Returns the place before which sets are waited for: where a group was noted last, or the first
+    /// removal that it reaches over.
+    fn end_of_waiting(&self, places: Places) -> Place {
+        let first_set = places.first_set.filter(|first| *first < places.last);
+        let over = first_set
+            .into_iter()
+            .flat_map(|first| self.removals_after(first));
+        over.chain([places.last]).min().unwrap_or(places.last)
+    }
+
+    /// Returns where the removals were noted that were noted after a place.
+    fn removals_after(&self, place: Place) -> impl Iterator<Item = Place> {
+        let removals = self.groups.values();
+        let removals = removals.filter(|standing| standing.shape == Shape::Removals);
+        let places = removals.map(|standing| standing.places.last);
+        places.filter(move |last| *last > place)
     }
 
     /// Notes that something in a dataset waits for a group.
@@ -187,10 +211,7 @@ impl Barrier {
 
     /// Returns whether a group that begins at a place and is noted now would reach over a removal.
     pub fn reaches_over_a_removal(&self, first_set: Place) -> bool {
-        let after = |standing: &Standing| {
-            standing.shape == Shape::Removals && standing.places.last > first_set
-        };
-        !self.under_way.is_empty() || self.groups.values().any(after)
+        !self.under_way.is_empty() || self.removals_after(first_set).next().is_some()
     }
 
     /// Returns whether a value that a set carries which was noted here is taken away by a removal that

@@ -82,6 +82,14 @@ impl Kind {
         }
     }
 
+    /// Returns the text that an append adds.
+    pub fn added(&self) -> Option<&Arc<[u8]>> {
+        match self {
+            Self::Append { text, .. } => Some(text),
+            Self::Whole(_) | Self::Edit(_) | Self::Times | Self::Remove => None,
+        }
+    }
+
     /// Returns how many bytes it holds.
     pub fn bytes(&self) -> usize {
         match self {
@@ -114,9 +122,27 @@ pub struct Sent {
     pub mark: Mark,
     /// The count that was sent, 0 for a record the service never had.
     pub count: i64,
-    /// Set for an append: how long the whole text was that was sent. Others may have added to it
-    /// since.
-    pub appended: Option<u64>,
+    /// Set for an append.
+    pub appended: Option<Appended>,
+}
+
+/// What was sent of an append, in bytes. Others may have added to it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// How long the whole text was that was sent.
+    pub whole: u64,
+    /// How much of the text to add is made where that was made: its writer may add more meanwhile.
+    pub text: u64,
+}
+
+impl Sent {
+    /// Returns what is known of it to who writes another text behind: it is no beginning of that.
+    pub fn beneath(self) -> Self {
+        Self {
+            appended: None,
+            ..self
+        }
+    }
 }
 
 /// Notes something that was sent, once: a change may be tried in vain for hours.

@@ -160,10 +160,10 @@ impl Layer {
             Composed::One(kind) => {
                 let first = self.change.as_ref();
                 let mut own = first.map_or_else(Vec::new, |first| first.own.clone());
-                change
-                    .own
-                    .iter()
-                    .for_each(|sent| note_once(&mut own, *sent));
+                let is_behind = first.is_some_and(|first| first.kind.added().is_some());
+                for sent in &change.own {
+                    note_once(&mut own, if is_behind { sent.beneath() } else { *sent });
+                }
                 Some(Some(Change {
                     kind,
                     own,

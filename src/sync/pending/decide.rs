@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::change::{Base, Change, Kind, Sent};
+use super::change::{Change, Kind, Sent};
 use super::fingerprint::{appended, is_for, is_version};
 use crate::sync::change::{Shown, Unseen};
 use crate::sync::remote::Remote;
@@ -173,9 +173,10 @@ impl Against<'_> {
         self.is_unchanged(change) || self.remote.is_some_and(own)
     }
 
-    fn appended(&self, base: &Base, whole: &[u8]) -> Option<usize> {
-        let remote = self.remote.filter(|_| base.life == self.life)?;
-        appended(self.sent, base, whole, remote)
+    /// Returns how much of an append was made, if it was sent without an answer.
+    fn appended(&self, change: &Change, texts: (&[u8], &[u8])) -> Option<usize> {
+        let remote = self.remote.filter(|_| change.base.life == self.life)?;
+        appended(change, texts, self.sent, remote)
     }
 }
 
@@ -233,9 +234,9 @@ fn append(change: &Change, (text, whole): (&[u8], &[u8]), against: Against<'_>) 
         };
     };
     if !against.is_unchanged(change)
-        && let Some(made) = against.appended(&change.base, whole)
+        && let Some(made) = against.appended(change, (text, whole))
     {
-        return match &whole[made..] {
+        return match &text[made..] {
             [] => Verdict::Nothing,
             rest => replace(added(theirs, rest)),
         };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::change::{Base, Change, Digest, Kind, Sent, note_once};
+use super::change::{Appended, Base, Change, Digest, Sent, note_once};
 use crate::sync::change::{Mark, Shown};
 use crate::sync::remote::Remote;
 use crate::wire::names::RecordKey;
@@ -66,11 +66,14 @@ impl Fingerprints {
 /// Returns the fingerprint of a patch that was sent for a change.
 pub(super) fn fingerprint(change: &Change, patch: &RecordPatch) -> Sent {
     let value = patch.value.as_ref().map(Text::as_bytes);
-    let appends = matches!(change.kind, Kind::Append { .. });
+    let appended = |text: &[u8]| Appended {
+        whole: value.map_or(0, |value| value.len() as u64),
+        text: text.len() as u64,
+    };
     Sent {
         mark: Mark::new(value, change.modified),
         count: patch.sync_count,
-        appended: appends.then(|| value.map_or(0, |value| value.len() as u64)),
+        appended: change.kind.added().map(|text| appended(text)),
     }
 }
 
@@ -94,7 +97,7 @@ fn begins_with(sent: &Sent, remote: &Remote) -> bool {
     let (Some(length), Some(value)) = (sent.appended, value) else {
         return false;
     };
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let length = usize::try_from(length.whole).unwrap_or(usize::MAX);
     let is_longer = value.len() > length || remote.device_date.is_none();
     let begun = value
         .get(..length)
@@ -110,18 +113,33 @@ pub(super) fn is_for(sent: &Sent, base: &Base) -> bool {
     }
 }
 
-/// Returns how much of the whole text of an append the service has, in bytes, if it has some: what
-/// was sent of it without an answer was carried out.
-pub(super) fn appended(sent: &[Sent], base: &Base, whole: &[u8], remote: &Remote) -> Option<usize> {
-    let made = sent
-        .iter()
-        .filter(|sent| is_for(sent, base) && is_of(sent, remote));
-    let lengths = made.filter_map(|sent| {
-        let length = usize::try_from(sent.appended?).ok()?;
-        let begun = whole.get(..length)?;
-        (Mark::new(Some(begun), sent.mark.at()) == sent.mark).then_some(length)
+/// Returns how much of the text of an append the service has, in bytes, if what was sent of it
+/// without an answer was carried out. `sent` is what was sent of the key: where an earlier process left
+/// the change, nothing else tells what was sent of that.
+pub(super) fn appended(
+    change: &Change,
+    (text, whole): (&[u8], &[u8]),
+    sent: &[Sent],
+    remote: &Remote,
+) -> Option<usize> {
+    let own = change.own.iter().filter(|sent| is_of(sent, remote));
+    let own = own.filter_map(|sent| usize::try_from(sent.appended?.text).ok());
+    let own = own.filter(|made| *made <= text.len());
+    let of_left = sent.iter().filter(|_| change.left.is_some());
+    let of_left = of_left.filter(|sent| is_of(sent, remote));
+    let of_left = of_left.filter_map(|sent| {
+        let value = remote.value.as_ref()?.as_bytes();
+        let appended = sent.appended?;
+        let begun = value.get(..usize::try_from(appended.whole).ok()?)?;
+        let added = usize::try_from(appended.text).ok()?;
+        if is_for(sent, &change.base) && whole.starts_with(begun) {
+            // What its writer saw may have ended there.
+            return Some((begun.len() + text.len()).saturating_sub(whole.len()));
+        }
+        let is_beginning = text.get(..added)? == begun.get(begun.len().checked_sub(added)?..)?;
+        is_beginning.then_some(added)
     });
-    lengths.max()
+    own.chain(of_left).max()
 }
 
 /// Returns the digest of a record's value, if it has one.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::barrier::Barrier;
-use super::change::{Kind, Sent, Ticket, note_once};
+use super::change::{Appended, Kind, Sent, Ticket, note_once};
 use super::dataset::DatasetState;
 use super::group::{Group, Noted, Places, Shape};
 use super::note::{Hold, Note, Place};
@@ -86,7 +86,6 @@ impl DatasetState {
                 Shown::Version(count) => count,
                 Shown::Absent => noted.known.sync_count.unwrap_or(0),
             };
-            let appends = matches!(change.kind, Kind::Append { .. });
             let whole = change.kind.whole().cloned();
             let is_litter = matches!(left.note.hold, Some((Hold::Litter, _)));
             let is_telling = whole.is_some() || change.kind == Kind::Remove;
@@ -94,10 +93,10 @@ impl DatasetState {
                 let own = Sent {
                     mark: Mark::new(whole.as_deref(), change.modified),
                     count,
-                    appended: whole
-                        .as_ref()
-                        .filter(|_| appends)
-                        .map(|whole| whole.len() as u64),
+                    appended: change.kind.added().map(|text| Appended {
+                        whole: whole.as_ref().map_or(0, |whole| whole.len() as u64),
+                        text: text.len() as u64,
+                    }),
                 };
                 note_once(&mut change.own, own);
                 sent.push((change.key.clone(), own));

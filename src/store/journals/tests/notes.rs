@@ -13,7 +13,7 @@ use super::vfs::{self, QUOTA};
 use super::*;
 use crate::store::ErrorKind;
 use crate::sync::Mark;
-use crate::sync::pending::{Digest, Hold, Made, Rebased, Sent, Settled};
+use crate::sync::pending::{Appended, Digest, Hold, Made, Rebased, Sent, Settled};
 use crate::wire::text::Text;
 
 fn any_bytes() -> impl Strategy<Value = Arc<[u8]>> {
@@ -65,10 +65,10 @@ fn any_sent() -> impl Strategy<Value = Sent> {
         option::of(any_bytes()),
         any_time(),
         any::<i64>(),
-        option::of(0..i64::MAX as u64),
+        option::of((0..i64::MAX as u64, 0..i64::MAX as u64)),
     )
         .prop_map(|(value, at, count, appended)| Sent {
-            appended,
+            appended: appended.map(|(whole, text)| Appended { whole, text }),
             mark: Mark::new(value.as_deref(), at),
             count,
         })

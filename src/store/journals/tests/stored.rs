@@ -11,7 +11,7 @@ use super::parked::version;
 use super::take::{take, take_wanted};
 use super::*;
 use crate::sync::Mark;
-use crate::sync::pending::{Digest, Hold, Made, Sent};
+use crate::sync::pending::{Appended, Digest, Hold, Made, Sent};
 use crate::wire::text::Text;
 
 fn fixture(name: &str) -> PathBuf {
@@ -31,7 +31,7 @@ fn sent(count: i64) -> Sent {
     Sent {
         mark: Mark::new(Some(b"sent"), Timestamp::from_millis(1_700_000_000_001)),
         count,
-        appended: (count == 5).then_some(4),
+        appended: (count == 5).then_some(Appended { whole: 4, text: 1 }),
     }
 }
 

@@ -192,6 +192,27 @@ impl DatasetState {
         }
     }
 
+    /// Returns of all groups what they wait for: those before them of the same keys, what is to take their
+    /// place, and what the order says. Nothing waits in a circle.
+    pub fn waiting(&self, barrier: &Barrier) -> Vec<(Ticket, Vec<Ticket>)> {
+        let is_in_line = |group: &&Group| !group.is_litter() && group.replaced_by.is_none();
+        let waits = self.groups.iter().enumerate().map(|(at, group)| {
+            let keys: BTreeSet<RecordKey> = group.keys().collect();
+            let before = self.groups[..at].iter().filter(is_in_line);
+            let of_keys = before.filter(|other| other.shares_a_key(&keys));
+            let mut awaited: Vec<Ticket> = match is_in_line(&group) {
+                true => of_keys.map(|other| other.ticket).collect(),
+                false => group.replaced_by.into_iter().collect(),
+            };
+            if let Some(places) = group.places().filter(|_| is_in_line(&group)) {
+                let others = barrier.awaited_by(places, group.shape());
+                awaited.extend(others.filter(|other| *other != group.ticket));
+            }
+            (group.ticket, awaited)
+        });
+        waits.collect()
+    }
+
     fn held_until(&self, group: &Group, now: Instant) -> Held {
         if let Some(until) = group.not_before.filter(|until| now < *until) {
             return Held::Until(until);
@@ -279,5 +300,6 @@ fn is_for_sending(group: &Group) -> bool {
 fn waits_for(group: &Group, barrier: &Barrier, along: &[Ticket]) -> Option<Ticket> {
     let places = group.places()?;
     let goes_along = |ticket| ticket == group.ticket || along.contains(&ticket);
-    barrier.waits_for(places.last, group.shape(), goes_along)
+    let mut awaited = barrier.awaited_by(places, group.shape());
+    awaited.find(|ticket| !goes_along(*ticket))
 }

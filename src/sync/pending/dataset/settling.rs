@@ -139,7 +139,7 @@ impl DatasetState {
                     && let Some(change) = self.groups[at].change_mut(&sent.key)
                 {
                     for own in &sent.own {
-                        note_once(&mut change.own, *own);
+                        note_once(&mut change.own, own.beneath());
                     }
                 }
             }

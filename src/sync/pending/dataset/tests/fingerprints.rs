@@ -1,9 +1,11 @@
 //! W4: what was sent and has no answer.
 
 use super::bed::{Bed, append, edit, key, whole};
-use crate::sync::change::Mark;
+use crate::sync::change::{Left, Mark};
 use crate::sync::pending::fingerprint::{appended, is_of, is_version};
-use crate::sync::pending::{Base, Change, Commit, Kind, Refusal, Sent, Ticket};
+use crate::sync::pending::{
+    Appended, Base, Change, Commit, Digest, Kind, Made, Refusal, Sent, Ticket,
+};
 use crate::sync::{Remote, Shown, Unseen};
 use crate::wire::timestamp::Timestamp;
 
@@ -132,7 +134,10 @@ fn sent(value: &str, appended: bool) -> Sent {
     Sent {
         mark: Mark::new(Some(value.as_bytes()), OURS),
         count: 3,
-        appended: appended.then_some(value.len() as u64),
+        appended: appended.then_some(Appended {
+            whole: value.len() as u64,
+            text: 2,
+        }),
     }
 }
 
@@ -158,19 +163,119 @@ fn w4_an_append_is_known_by_the_whole_text_at_the_beginning() {
     assert!(!is_of(&sent, &remote("a;b;c;", 3, Some(THEIRS))));
 }
 
+/// An append of `b;c;` behind `a;`, as it was shown under a count.
+fn longer(count: i64, own: Vec<Sent>, left: Option<Left>) -> Change {
+    Change {
+        key: key("k"),
+        base: Base {
+            life: 0,
+            shown: Shown::Version(count),
+            pending: None,
+        },
+        kind: append("a;", "b;c;"),
+        unseen: Unseen::Keep,
+        own,
+        left,
+        modified: THEIRS,
+    }
+}
+
+fn made_of(change: &Change, known: &[Sent], remote: &Remote) -> Option<usize> {
+    let whole = change.kind.whole().unwrap();
+    appended(change, (change.kind.added().unwrap(), whole), known, remote)
+}
+
 #[test]
-fn w4_only_what_was_sent_over_a_change_s_own_base_is_a_part_of_it() {
-    let base = |count| Base {
-        life: 0,
-        shown: Shown::Version(count),
-        pending: None,
+fn w4_what_was_sent_of_a_change_itself_is_a_part_of_it_whatever_it_was_laid_over() {
+    for (over, remote) in [
+        ("a;b;", remote("a;b;", 4, Some(OURS))),
+        ("x;b;", remote("x;b;", 4, Some(OURS))),
+        ("x;b;", remote("x;b;y;", 5, Some(THEIRS))),
+    ] {
+        let known = [sent(over, true)];
+        for count in [2, 3] {
+            let own = longer(count, known.to_vec(), None);
+            assert_eq!(made_of(&own, &known, &remote), Some(2), "{over} {count}");
+            // Another file adds the same line.
+            let other = longer(count, Vec::new(), None);
+            assert_eq!(made_of(&other, &known, &remote), None, "{over} {count}");
+        }
+    }
+    let own = longer(3, vec![sent("x;b;", true)], None);
+    assert_eq!(made_of(&own, &[], &remote("x;", 4, Some(THEIRS))), None);
+}
+
+#[test]
+fn w4_what_was_sent_of_what_an_earlier_process_left_is_known_by_its_text() {
+    let left = Left {
+        existed: true,
+        sync_count: Some(3),
     };
-    let sent = [sent("a;b;", true)];
-    let remote = remote("a;b;", 4, Some(OURS));
-    let whole = b"a;b;c;";
-    assert_eq!(appended(&sent, &base(3), whole, &remote), Some(4));
-    assert_eq!(appended(&sent, &base(4), whole, &remote), None);
-    assert_eq!(appended(&sent, &base(3), b"a;c;b;", &remote), None);
+    let made = |over: &str, value: &str| {
+        let change = longer(3, Vec::new(), Some(left));
+        let known = [sent(over, true)];
+        made_of(&change, &known, &remote(value, 4, Some(OURS)))
+    };
+    assert_eq!(made("a;b;", "a;b;"), Some(2));
+    // It was laid over what another had made of the record.
+    assert_eq!(made("x;b;", "x;b;"), Some(2));
+    // What its writer saw was not there before.
+    assert_eq!(made("a;", "a;"), Some(0));
+    assert_eq!(made("a;c;", "a;c;"), None);
+}
+
+#[test]
+fn w4_an_append_that_was_laid_over_a_newer_version_is_not_doubled() {
+    for more in ["b;", "b;c;"] {
+        let mut bed = Bed::having(&[("k", "a;")]);
+        let ticket = bed.close("k", append("a;", "b;"));
+        bed.other(0, "k", Some("a;x;"));
+        bed.list(0);
+        assert_eq!(bed.go(0), ["k=a;x;b;"]);
+        bed.leave(0, ticket);
+        bed.lose_answer(0);
+        let mut changes = bed.given_back(ticket);
+        changes[0].kind = append("a;", more);
+        bed.wait(1);
+        changes[0].modified = bed.date();
+        let again = bed.put(0, changes, Commit::Close);
+        bed.drive();
+        assert!(bed.is_made(again));
+        let whole = format!("a;x;{more}");
+        assert_eq!(bed.services[0].value("k"), Some(&whole[..]));
+    }
+}
+
+#[test]
+fn w4_an_append_is_made_though_another_file_sent_the_same_line() {
+    let mut bed = Bed::having(&[("k", "a;")]);
+    let older = bed.change(0, "k", append("a;", "b;"));
+    let ticket = bed.close("k", append("a;", "b;"));
+    assert_eq!(bed.go(0), ["k=a;b;"]);
+    bed.leave(0, ticket);
+    bed.lose_answer(0);
+    bed.given_back(ticket);
+    bed.put(0, vec![older], Commit::Close);
+    assert_eq!(bed.drive(), ["k=a;b;b;"]);
+}
+
+#[test]
+fn w4_the_same_line_behind_one_that_is_given_back_is_another() {
+    let mut bed = Bed::having(&[("k", "a;")]);
+    let ticket = bed.close("k", append("a;", "b;"));
+    assert_eq!(bed.go(0), ["k=a;b;"]);
+    let mut behind = bed.change(0, "k", append("a;b;", "b;"));
+    behind.base.pending = Some(Made {
+        ticket,
+        digest: Some(Digest::of(b"a;b;")),
+    });
+    let behind = bed.put(0, vec![behind], Commit::Async);
+    bed.leave(0, ticket);
+    bed.lose_answer(0);
+    let changes = bed.given_back(ticket);
+    let again = bed.put(0, changes, Commit::Close);
+    assert_eq!(bed.drive(), ["k=a;b;b;"]);
+    assert!(bed.is_made(behind) && bed.is_made(again));
 }
 
 #[test]

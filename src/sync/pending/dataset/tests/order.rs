@@ -292,6 +292,29 @@ fn w6_a_rename_that_would_reach_over_a_removal_stays_apart() {
 }
 
 #[test]
+fn w6_nothing_waits_in_a_circle_where_a_removal_overtakes_a_rename_that_reaches_back() {
+    for is_left in [false, true] {
+        let mut bed = datasets(2);
+        bed.queue_in(0, "k", whole("1"));
+        let changes = bed.rename(0, "k", "j");
+        let (rename, staged) = bed.stage(0, changes, Commit::Async);
+        // The journal is slow to take the rename, which begins where the set did.
+        let (_, removal) = move_across(&mut bed, (1, "k"), (1, "moved"));
+        // This one stays behind the removal of its key.
+        let set = bed.queue_in(1, "k", whole("new"));
+        bed.note(0, rename, &staged.unwrap());
+        let order = |ticket| bed.rows[&ticket].places;
+        assert!(order(rename).first_set < Some(order(removal).last));
+        assert!(order(removal).last < order(set).last && order(set).last < order(rename).last);
+        if is_left {
+            bed.restart();
+        }
+        let made = bed.drive();
+        assert_eq!(made, ["moved=v1", "j=1", "-k", "-k", "k=new"]);
+    }
+}
+
+#[test]
 fn w6_a_rename_takes_in_what_no_removal_stands_behind() {
     let mut bed = datasets(2);
     let first = bed.queue_in(0, "k", whole("1"));

@@ -383,6 +383,11 @@ const ONCE_WRONG: &[(Kind, u64, &str)] = &[
         380,
         "a flush is acknowledged though its text was parked at the end of the mount",
     ),
+    (
+        Kind::Editors,
+        20_355,
+        "what only its writer waited for is said to be noted, as the backup beside it is",
+    ),
 ];
 
 #[test]

@@ -384,6 +384,8 @@ impl PendingDataset {
         staged: Staged,
     ) -> Result<(), Error> {
         let place = self.place.clone();
+        // What only goes with it may be all that is for the journal.
+        let is_noted = !staged.waits;
         let note =
             move |journal: &MountJournal| journal.note(&place, &staged.notes, &staged.replaced);
         let noted = self.pending.journal(note).await;
@@ -410,7 +412,9 @@ impl PendingDataset {
         let continuation = &self.pending.continuation;
         let versions = match &noted {
             Ok(_) => {
-                continuation.handle_noted(self, ticket);
+                if is_noted {
+                    continuation.handle_noted(self, ticket);
+                }
                 Vec::new()
             }
             Err(_) => continuation.handle_not_noted(self, ticket, &Refusal::Lost),

@@ -340,7 +340,7 @@ impl CoreWorld {
             })
             .collect();
         self.trace
-            .push(format!("point {} {of}: {said:?}", self.world.points));
+            .push(format!("point {} {of}: {said:?}", self.world.points.len()));
         taken
             .iter()
             .for_each(|text| self.world.ledger.take(text, false));

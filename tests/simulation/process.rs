@@ -40,6 +40,13 @@ pub const FAULTS: [Fault; 6] = [
     Fault::CrashAfter,
     Fault::Refused,
 ];
+/// Those that differ where a journal is to take something.
+const NOTING: &[Fault] = &[Fault::CrashBefore, Fault::CrashAfter, Fault::Refused];
+/// Those that differ where a journal is told what was decided.
+const SETTLING: &[Fault] = &[Fault::CrashBefore, Fault::CrashAfter];
+/// Those that differ at a listing: it changes nothing, so that a process which ends after it might as
+/// well end before.
+const LISTING: &[Fault] = &[Fault::CrashBefore];
 
 /// The process has ended.
 #[derive(Debug)]
@@ -77,7 +84,8 @@ pub struct World {
     pub now: Instant,
     /// Which of the points of a run meet a fault, counted from 0.
     pub faults: BTreeMap<usize, Fault>,
-    pub points: usize,
+    /// The faults that differ at each point so far: any other is one of them there, or none.
+    pub points: Vec<&'static [Fault]>,
     pub ledger: Ledger,
     /// Whether a value may be in the journal alone: who waits for a removal has it made at once,
     /// though a copy is held.
@@ -97,7 +105,7 @@ impl World {
             disk: Disk::default(),
             now,
             faults: BTreeMap::new(),
-            points: 0,
+            points: Vec::new(),
             ledger: Ledger::default(),
             rows_keep: false,
             wrong: None,
@@ -106,10 +114,10 @@ impl World {
         }
     }
 
-    /// Returns what befalls the next point.
-    fn point(&mut self) -> Option<Fault> {
-        let at = self.points;
-        self.points += 1;
+    /// Returns what befalls the next point; `faults` are those that differ there.
+    fn point(&mut self, faults: &'static [Fault]) -> Option<Fault> {
+        let at = self.points.len();
+        self.points.push(faults);
         self.faults.get(&at).copied()
     }
 
@@ -324,7 +332,7 @@ impl Process {
         notes: &[Note],
         replaced: &[Ticket],
     ) -> Result<Option<Vec<Place>>, Crashed> {
-        let fault = world.point();
+        let fault = world.point(NOTING);
         match fault {
             Some(Fault::CrashBefore) => return Err(Crashed),
             Some(Fault::Refused) => return Ok(None),
@@ -361,7 +369,7 @@ impl Process {
         if settled.is_empty() {
             return Ok(());
         }
-        let fault = world.point();
+        let fault = world.point(SETTLING);
         if fault == Some(Fault::CrashBefore) {
             return Err(Crashed);
         }
@@ -514,7 +522,7 @@ impl Process {
     }
 
     fn list(&mut self, world: &mut World, at: usize, since: i64) -> Result<(), Crashed> {
-        match world.point() {
+        match world.point(LISTING) {
             Some(Fault::CrashBefore | Fault::CrashAfter) => return Err(Crashed),
             _ => {
                 let (now, takes) = (world.now, world.listing_takes);
@@ -533,7 +541,7 @@ impl Process {
         patches: Vec<RecordPatch>,
         token: &str,
     ) -> Result<bool, Crashed> {
-        let fault = world.point();
+        let fault = world.point(&FAULTS);
         let state = &mut self.states[at];
         match fault {
             Some(Fault::CrashBefore) => return Err(Crashed),

@@ -480,6 +480,15 @@ fn random_worlds_of_overlapping_callers() {
     super::try_seeds("COGNITOFS_CORE_WORLDS", 20_000, try_overlapping);
 }
 
+/// Tries worlds from a seed that nobody knows before, with callers that overlap and without.
+#[test]
+fn worlds_of_the_core_from_an_unknown_seed() {
+    let test = "core_worlds::worlds_of_the_core_from_an_unknown_seed";
+    super::try_for_a_while(test, "COGNITOFS_CORE_WORLDS", |seed| {
+        try_world(seed, seed % 2 == 1)
+    });
+}
+
 /// Every fault that is planted is found soon.
 #[test]
 #[cfg(debug_assertions)]

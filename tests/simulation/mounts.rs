@@ -454,7 +454,8 @@ fn s9_datasets_that_are_deleted_and_made_again() {
 /// `COGNITOFS_SEED` says. `COGNITOFS_KIND` chooses a kind.
 #[test]
 fn random_worlds_of_mounts() {
-    super::try_for_a_while(|seed| {
+    let test = "mounts::random_worlds_of_mounts";
+    super::try_for_a_while(test, "COGNITOFS_WORLDS", |seed| {
         let kinds = kinds();
         let at = seed % kinds.len() as u64;
         try_world(kinds[at as usize], seed).map(drop)

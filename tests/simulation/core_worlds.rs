@@ -13,7 +13,8 @@ use cognitofs::sync::{Shown, Unseen};
 use cognitofs::wire::names::RecordKey;
 
 use self::callers::{Caller, expected};
-use super::process::{Crashed, FAULTS, Process, Told, World};
+use super::faults::FAULTS;
+use super::process::{Crashed, Process, Told, World};
 use super::random::Random;
 
 const DATASETS: usize = 3;

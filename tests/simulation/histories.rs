@@ -6,7 +6,8 @@ use cognitofs::sync::Unseen;
 use cognitofs::sync::pending::{Change, Commit, Kind, View};
 use cognitofs::wire::names::RecordKey;
 
-use super::process::{Crashed, Fault, Process, Told, World};
+use super::faults::Fault;
+use super::process::{Crashed, Process, Told, World};
 use super::random::Random;
 
 /// What is done, on the first or the second key.

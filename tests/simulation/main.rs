@@ -9,6 +9,7 @@ mod drafts;
 mod driver;
 mod driver_troubles;
 mod eviction;
+mod faults;
 mod function;
 mod histories;
 mod kinds;

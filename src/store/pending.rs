@@ -8,6 +8,7 @@
 mod back_off;
 mod dataset;
 mod held;
+mod running;
 mod sending;
 mod telling;
 mod waiting;

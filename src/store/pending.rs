@@ -8,6 +8,7 @@
 mod back_off;
 mod dataset;
 mod held;
+mod running;
 mod sending;
 mod telling;
 mod waiting;
@@ -48,7 +49,9 @@ pub struct PendingOptions {
 /// Is told what became of groups, before whoever waits for them is answered. What it returns is kept
 /// before that, too: nothing else has it.
 pub trait Continuation: fmt::Debug + Send + Sync {
-    /// The journal has what was staged under a ticket.
+    /// The journal has what was staged under a ticket: it stays, whoever waits for it. Of what goes
+    /// only while somebody waits, the journal may have a part that was split from it, which is not
+    /// told.
     fn handle_noted(&self, dataset: &PendingDataset, ticket: Ticket);
 
     /// The journal could not take what was staged under a ticket: it is its writer's again.

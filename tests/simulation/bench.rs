@@ -29,9 +29,14 @@ pub const CACHE: usize = 1 << 20;
 /// Calls whatever a test wants to happen when something is decided.
 type Heard = Box<dyn Fn(&PendingDataset, &Event) + Send + Sync>;
 
-/// Listens to what is decided.
+/// Listens to what is noted and decided.
 #[derive(Default)]
-pub struct Listener(Mutex<Option<Heard>>);
+pub struct Listener {
+    /// What is called at the next that is decided.
+    heard: Mutex<Option<Heard>>,
+    /// What the journal was said to have.
+    noted: Mutex<Vec<Ticket>>,
+}
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,19 +47,26 @@ impl std::fmt::Debug for Listener {
 impl Listener {
     /// Calls this once, at the next that is decided.
     pub fn once(&self, heard: impl Fn(&PendingDataset, &Event) + Send + Sync + 'static) {
-        *self.0.lock().unwrap() = Some(Box::new(heard));
+        *self.heard.lock().unwrap() = Some(Box::new(heard));
+    }
+
+    /// Returns what the journal was said to have.
+    pub fn noted(&self) -> Vec<Ticket> {
+        self.noted.lock().unwrap().clone()
     }
 }
 
 impl Continuation for Listener {
-    fn handle_noted(&self, _: &PendingDataset, _: Ticket) {}
+    fn handle_noted(&self, _: &PendingDataset, ticket: Ticket) {
+        self.noted.lock().unwrap().push(ticket);
+    }
 
     fn handle_not_noted(&self, _: &PendingDataset, _: Ticket, _: &Refusal) -> Vec<NewParked> {
         Vec::new()
     }
 
     fn handle(&self, dataset: &PendingDataset, event: &Event) -> Vec<NewParked> {
-        let heard = self.0.lock().unwrap().take();
+        let heard = self.heard.lock().unwrap().take();
         if let Some(heard) = heard {
             heard(dataset, event);
         }

@@ -14,7 +14,8 @@ use cognitofs::sync::{Shown, Unseen};
 use cognitofs::wire::names::RecordKey;
 
 use self::callers::{Caller, expected};
-use super::process::{Crashed, FAULTS, Process, Told, World};
+use super::faults::FAULTS;
+use super::process::{Crashed, Process, Told, World};
 use super::random::Random;
 
 const DATASETS: usize = 3;
@@ -374,7 +375,7 @@ impl CoreWorld {
             })
             .collect();
         self.trace
-            .push(format!("point {} {of}: {said:?}", self.world.points));
+            .push(format!("point {} {of}: {said:?}", self.world.points.len()));
         taken
             .iter()
             .for_each(|text| self.world.ledger.take(text, false));
@@ -521,6 +522,22 @@ fn random_worlds_of_overlapping_callers() {
 #[test]
 fn w6_random_worlds_of_moves_in_which_nothing_waits_in_a_circle() {
     super::try_seeds("COGNITOFS_CORE_WORLDS", 10_000, try_moving);
+}
+
+/// Tries worlds from a seed that nobody knows before, with callers that overlap and without.
+#[test]
+fn worlds_of_the_core_from_an_unknown_seed() {
+    let test = "core_worlds::worlds_of_the_core_from_an_unknown_seed";
+    super::try_for_a_while(test, "COGNITOFS_CORE_WORLDS", |seed| {
+        try_world(
+            seed,
+            if seed % 2 == 1 {
+                Ways::Overlapping
+            } else {
+                Ways::InTurn
+            },
+        )
+    });
 }
 
 /// Every fault that is planted is found soon.

@@ -6,7 +6,7 @@ use cognitofs::sync::Unseen;
 use cognitofs::sync::pending::{Commit, Kind};
 use cognitofs::wire::names::RecordKey;
 
-use super::bench::{Bench, TIMEOUT, back_up, change, make, refresh, value, whole};
+use super::bench::{Bench, Fate, TIMEOUT, back_up, change, make, refresh, value, whole};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_before_its_caller_waits_is_told() {
@@ -22,6 +22,24 @@ async fn what_is_refused_before_its_caller_waits_is_told() {
     let no_text = change(&own, "k", Kind::Whole(b"\xff"[..].into()));
     let told = make(&own, vec![no_text], Commit::Close).await;
     assert!(told.is_err(), "it is not made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn w2_what_goes_while_its_caller_waits_is_not_said_to_be_noted_with_its_backup() {
+    let bench = Bench::new(false);
+    let own = bench.dataset(&bench.own);
+    refresh(&own).await;
+    let first = change(&own, "k", whole("one"));
+    make(&own, vec![first], Commit::Close).await.unwrap();
+    refresh(&own).await;
+    back_up(&own, "one").await;
+    let backup = bench.listener.noted();
+    assert_eq!(backup.len(), 1, "the rename is the journal's");
+    bench.line.set("UpdateRecords", Some(Fate::Lost));
+    let saved = change(&own, "k", whole("two"));
+    assert!(make(&own, vec![saved], Commit::Close).await.is_err());
+    assert_eq!(bench.listener.noted(), backup, "it was given back");
+    assert_eq!(value(&own, "k~").as_deref(), Some("one"));
 }
 
 #[tokio::test(start_paused = true)]

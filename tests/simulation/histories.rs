@@ -6,7 +6,8 @@ use cognitofs::sync::Unseen;
 use cognitofs::sync::pending::{Change, Commit, Kind, View};
 use cognitofs::wire::names::RecordKey;
 
-use super::process::{Crashed, FAULTS, Fault, Process, Told, World};
+use super::faults::Fault;
+use super::process::{Crashed, Process, Told, World};
 use super::random::Random;
 
 /// What is done, on the first or the second key.
@@ -99,8 +100,8 @@ impl Run {
         }
     }
 
-    /// Runs a history, and the process again after a crash. Returns how many points there were.
-    fn run(&mut self, history: &[Op]) -> Result<usize, String> {
+    /// Runs a history, and the process again after a crash. Returns the points that there were.
+    fn run(&mut self, history: &[Op]) -> Result<Vec<&'static [Fault]>, String> {
         let mut process = self.restart();
         for op in history {
             self.world.now += Duration::from_millis(10);
@@ -121,7 +122,7 @@ impl Run {
         if self.is_alone(history) && !parked.is_empty() {
             return Err(format!("{parked:?} are parked, and nobody else was there"));
         }
-        Ok(self.world.points)
+        Ok(std::mem::take(&mut self.world.points))
     }
 
     /// Returns whether nothing can be refused: nobody else changes the records, the service has room,
@@ -303,7 +304,8 @@ impl Run {
     }
 }
 
-/// Runs a history without a fault, and with each fault at each point.
+/// Runs a history without a fault, and with each fault at each point where it differs from others.
+/// Returns how often it was run.
 fn try_all(history: &[Op], setting: Setting) -> usize {
     let fails = |fault, why: String| -> ! {
         panic!("{history:?} {setting:?} {fault:?}: {why}");
@@ -312,9 +314,11 @@ fn try_all(history: &[Op], setting: Setting) -> usize {
         Ok(points) => points,
         Err(why) => fails(None, why),
     };
-    for point in 0..points {
-        for fault in FAULTS {
-            let fault = Some((point, fault));
+    let mut runs = 1;
+    for (point, faults) in points.into_iter().enumerate() {
+        for fault in faults {
+            let fault = Some((point, *fault));
+            runs += 1;
             let tried = std::panic::catch_unwind(|| Run::new(setting, fault).run(history));
             match tried {
                 Ok(Ok(_)) => {}
@@ -323,7 +327,7 @@ fn try_all(history: &[Op], setting: Setting) -> usize {
             }
         }
     }
-    1 + points * FAULTS.len()
+    runs
 }
 
 /// Returns whether an operation does nothing as the first one, as only the first key has a record then:

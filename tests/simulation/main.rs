@@ -9,6 +9,7 @@ mod drafts;
 mod driver;
 mod driver_troubles;
 mod eviction;
+mod faults;
 mod function;
 mod histories;
 mod kinds;
@@ -48,25 +49,31 @@ fn try_seeds(count: &str, usually: u64, try_seed: impl Fn(u64) -> Result<(), Str
 }
 
 /// Tries worlds from a seed that nobody knows before, for as many seconds as `COGNITOFS_SECONDS` says;
-/// or as many as `COGNITOFS_WORLDS` says, from the seed that `COGNITOFS_SEED` says.
-fn try_for_a_while(try_seed: impl Fn(u64) -> Result<(), String>) {
+/// or as many as the environment's word `count` says, from the seed that `COGNITOFS_SEED` says. `test`
+/// names the test to whoever tries a seed again.
+fn try_for_a_while(test: &str, count: &str, try_seed: impl Fn(u64) -> Result<(), String>) {
     let date = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let unknown = date.map_or(0, |date| date.as_secs() << 20);
-    let first = from_environment("COGNITOFS_SEED");
+    let known = from_environment("COGNITOFS_SEED");
+    let first = known.unwrap_or(unknown);
     let seconds = from_environment("COGNITOFS_SECONDS").unwrap_or(SECONDS);
-    let usually = first.map_or(u64::MAX, |_| 1);
-    let count = from_environment("COGNITOFS_WORLDS").unwrap_or(usually);
+    let count = from_environment(count).or(known.map(|_| 1));
     let begun = std::time::Instant::now();
     let mut tried = 0;
-    let is_open = count < u64::MAX;
-    while tried < count && (is_open || begun.elapsed().as_secs() < seconds) {
-        if let Err(wrong) = try_seed(first.unwrap_or(unknown) + tried) {
-            panic!("{wrong}");
+    while match count {
+        Some(count) => tried < count,
+        None => begun.elapsed().as_secs() < seconds,
+    } {
+        let seed = first + tried;
+        if let Err(wrong) = try_seed(seed) {
+            let again = format!("COGNITOFS_SEED={seed} cargo test --test simulation -- {test}");
+            panic!("{wrong}\nit is tried again by\n{again}");
         }
         tried += 1;
     }
-    println!("{tried} worlds in {} s", begun.elapsed().as_secs());
+    let seconds = begun.elapsed().as_secs();
+    println!("{test}: {tried} worlds from seed {first} in {seconds} s");
 }
 
-/// How long random worlds are tried.
+/// How long worlds from a seed that nobody knows before are tried.
 const SECONDS: u64 = 10;

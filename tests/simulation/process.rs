@@ -7,39 +7,14 @@ use cognitofs::sync::pending::planted::Planted;
 use cognitofs::sync::pending::recovery::Recovered;
 use cognitofs::sync::pending::{
     Barrier, Change, Commit, DatasetId, DatasetState, Event, Hold, How, Note, Outcome, Place,
-    Places, Settled, Staged, Step, Ticket,
+    Places, Rebased, Settled, Staged, Step, Ticket,
 };
 use cognitofs::wire::records::RecordPatch;
 use cognitofs::wire::timestamp::Timestamp;
 
+use super::faults::{FAULTS, Fault, LISTING, NOTING, SETTLING};
 use super::ledger::Ledger;
 use super::service::Service;
-
-/// What befalls a call or a write of the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It is not done, and its caller gets no answer.
-    LostBefore,
-    /// It is done, and its caller gets no answer.
-    LostAfter,
-    /// It is done when the next operation has ended, and its caller gets no answer.
-    Late,
-    /// The process ends before it.
-    CrashBefore,
-    /// The process ends after it.
-    CrashAfter,
-    /// There is no room for it, or the service's quota is reached.
-    Refused,
-}
-
-pub const FAULTS: [Fault; 6] = [
-    Fault::LostBefore,
-    Fault::LostAfter,
-    Fault::Late,
-    Fault::CrashBefore,
-    Fault::CrashAfter,
-    Fault::Refused,
-];
 
 /// The process has ended.
 #[derive(Debug)]
@@ -77,7 +52,8 @@ pub struct World {
     pub now: Instant,
     /// Which of the points of a run meet a fault, counted from 0.
     pub faults: BTreeMap<usize, Fault>,
-    pub points: usize,
+    /// The faults that differ at each point so far: any other is one of them there, or none.
+    pub points: Vec<&'static [Fault]>,
     pub ledger: Ledger,
     /// Whether a value may be in the journal alone: who waits for a removal has it made at once,
     /// though a copy is held.
@@ -97,7 +73,7 @@ impl World {
             disk: Disk::default(),
             now,
             faults: BTreeMap::new(),
-            points: 0,
+            points: Vec::new(),
             ledger: Ledger::default(),
             rows_keep: false,
             wrong: None,
@@ -106,10 +82,10 @@ impl World {
         }
     }
 
-    /// Returns what befalls the next point.
-    fn point(&mut self) -> Option<Fault> {
-        let at = self.points;
-        self.points += 1;
+    /// Returns what befalls the next point; `faults` are those that differ there.
+    fn point(&mut self, faults: &'static [Fault]) -> Option<Fault> {
+        let at = self.points.len();
+        self.points.push(faults);
         self.faults.get(&at).copied()
     }
 
@@ -174,6 +150,8 @@ pub struct Process {
     pub untold: Vec<(usize, Event)>,
     /// How many changes the journal is still to take.
     under_way: usize,
+    /// What groups stand on that are on their way to the journal.
+    early: Vec<Rebased>,
     start: Instant,
 }
 
@@ -188,6 +166,7 @@ impl Process {
             barrier: Barrier::default(),
             journal,
             answers: BTreeMap::new(),
+            early: Vec::new(),
             untold: Vec::new(),
             under_way: 0,
             start,
@@ -267,12 +246,6 @@ impl Process {
         match self.note(world, *of, &staged.notes, &staged.replaced)? {
             Some(places) => {
                 self.states[*of].handle_noted(*ticket, &places, &mut self.barrier);
-                let rebased = self.states[*of].take_renoted();
-                let settled = Settled {
-                    rebased,
-                    ..Settled::default()
-                };
-                self.settle(world, &settled)?;
                 Ok(true)
             }
             None => {
@@ -324,7 +297,7 @@ impl Process {
         notes: &[Note],
         replaced: &[Ticket],
     ) -> Result<Option<Vec<Place>>, Crashed> {
-        let fault = world.point();
+        let fault = world.point(NOTING);
         match fault {
             Some(Fault::CrashBefore) => return Err(Crashed),
             Some(Fault::Refused) => return Ok(None),
@@ -351,9 +324,29 @@ impl Process {
             });
             places.push(place);
         }
+        for rebased in std::mem::take(&mut self.early) {
+            self.rebase(world, rebased);
+        }
         match fault {
             Some(Fault::CrashAfter) => Err(Crashed),
             _ => Ok(Some(places)),
+        }
+    }
+
+    fn rebase(&mut self, world: &mut World, rebased: Rebased) {
+        let mut rows = world.disk.rows.iter_mut();
+        let is_of =
+            |row: &&mut Row| row.journal == self.journal && row.note.ticket == rebased.ticket;
+        let Some(row) = rows.find(is_of) else {
+            self.early.push(rebased);
+            return;
+        };
+        for noted in row.note.changes.iter_mut() {
+            if noted.change.key == rebased.key {
+                noted.change.base = rebased.base;
+                noted.known = rebased.known;
+                noted.sent = rebased.sent.clone();
+            }
         }
     }
 
@@ -361,7 +354,7 @@ impl Process {
         if settled.is_empty() {
             return Ok(());
         }
-        let fault = world.point();
+        let fault = world.point(SETTLING);
         if fault == Some(Fault::CrashBefore) {
             return Err(Crashed);
         }
@@ -369,17 +362,7 @@ impl Process {
         let rows = &mut world.disk.rows;
         rows.retain(|row| row.journal != own || !settled.removed.contains(&row.note.ticket));
         for rebased in &settled.rebased {
-            let rows = world.disk.rows.iter_mut();
-            let is_of = |row: &&mut Row| row.journal == own && row.note.ticket == rebased.ticket;
-            for row in rows.filter(is_of) {
-                for noted in row.note.changes.iter_mut() {
-                    if noted.change.key == rebased.key {
-                        noted.change.base = rebased.base;
-                        noted.known = rebased.known;
-                        noted.sent = rebased.sent.clone();
-                    }
-                }
-            }
+            self.rebase(world, rebased.clone());
         }
         match fault {
             Some(Fault::CrashAfter) => Err(Crashed),
@@ -514,7 +497,7 @@ impl Process {
     }
 
     fn list(&mut self, world: &mut World, at: usize, since: i64) -> Result<(), Crashed> {
-        match world.point() {
+        match world.point(LISTING) {
             Some(Fault::CrashBefore | Fault::CrashAfter) => return Err(Crashed),
             _ => {
                 let (now, takes) = (world.now, world.listing_takes);
@@ -533,7 +516,7 @@ impl Process {
         patches: Vec<RecordPatch>,
         token: &str,
     ) -> Result<bool, Crashed> {
-        let fault = world.point();
+        let fault = world.point(&FAULTS);
         let state = &mut self.states[at];
         match fault {
             Some(Fault::CrashBefore) => return Err(Crashed),

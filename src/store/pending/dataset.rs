@@ -14,9 +14,8 @@ use super::super::cache::lock;
 use super::super::error::{Error, ErrorKind};
 use super::super::journals::{MountJournal, Whereabouts};
 use super::Pending;
-use super::telling::Untold;
+use super::running::Running;
 use super::waiting::{Decided, Inner, Staging, Waiter};
-use crate::api;
 use crate::sync::pending::recovery::Recovered;
 use crate::sync::pending::{
     Change, Commit, DatasetId, DatasetState, How, Refusal, Staged, Step, Ticket, View,
@@ -177,8 +176,8 @@ impl PendingDataset {
         }
         inner.running = true;
         inner.trouble = None;
-        let running = Running(self.clone());
-        let run = Box::pin(async move { running.0.run().await });
+        let running = Running::new(self);
+        let run = Box::pin(async move { running.run().await });
         self.pending.surroundings().spawn(run);
     }
 
@@ -389,6 +388,8 @@ impl PendingDataset {
         staged: Staged,
     ) -> Result<(), Error> {
         let place = self.place.clone();
+        // What only goes with it may be all that is for the journal.
+        let is_noted = !staged.waits;
         let note =
             move |journal: &MountJournal| journal.note(&place, &staged.notes, &staged.replaced);
         let noted = self.pending.journal(note).await;
@@ -404,18 +405,15 @@ impl PendingDataset {
                     inner.forget(ticket);
                 }
             }
-            drop(barrier);
-            let rebased = inner.state.take_renoted();
-            if !rebased.is_empty() {
-                inner.untold.push_back(Untold::Renoted(rebased));
-            }
         }
         let freed = lock(&self.pending.barrier).take_freed();
         self.pending.wake(freed);
         let continuation = &self.pending.continuation;
         let versions = match &noted {
             Ok(_) => {
-                continuation.handle_noted(self, ticket);
+                if is_noted {
+                    continuation.handle_noted(self, ticket);
+                }
                 Vec::new()
             }
             Err(_) => continuation.handle_not_noted(self, ticket, &Refusal::Lost),
@@ -507,7 +505,7 @@ impl PendingDataset {
         }
     }
 
-    async fn run(self: &Arc<Self>) {
+    pub(super) async fn run(self: &Arc<Self>) {
         loop {
             self.tell().await;
             let step = self.next_step();
@@ -572,38 +570,6 @@ impl PendingDataset {
         }
         step
     }
-
-    /// Returns how long the pauses are after something was tried in vain: longer each time.
-    pub(super) fn pauses(&self, longest: Duration) -> impl Fn(u32) -> Duration {
-        let client = self.pending.client();
-        move |attempt| (client.pause(attempt) * 4).max(FIRST_PAUSE).min(longest)
-    }
-
-    /// Something is to be tried again for those who wait, so that they see more than one attempt.
-    pub(super) fn try_again(&self, inner: &mut Inner) {
-        let pauses = self.pauses(self.pending.options.timeout / 4);
-        inner.back_off.again(self.pending.now(), pauses);
-    }
-
-    pub(super) fn note_trouble(&self, error: &api::Error) {
-        self.lock().trouble = Some(error.clone().into());
-    }
-
-    /// The service cannot be asked: everybody who waits is told so.
-    pub(super) fn fail(&self, inner: &mut Inner, error: Error, why: Refusal) {
-        inner.resolve_lists(u64::MAX, &Err(error.clone()));
-        inner.resolve_deletions(&Err(error.clone()));
-        inner.trouble = Some(error);
-        let mut barrier = lock(&self.pending.barrier);
-        inner.state.fail(why, &mut barrier);
-    }
-
-    /// What was to be sent was not: everybody who waits is told so.
-    pub(super) fn fail_to_send(&self, inner: &mut Inner, error: Error, why: Refusal) {
-        self.fail(inner, error, why);
-        let pauses = self.pauses(ANY_PAUSE);
-        inner.back_off.failed(self.pending.now(), pauses);
-    }
 }
 
 /// Has the task look again at a moment, if it would wait for longer.
@@ -614,34 +580,5 @@ fn not_after(step: Step, until: Instant) -> Step {
             until: until.min(other),
         },
         step => step,
-    }
-}
-
-/// The task that makes the exchanges. However it ends, nobody is left waiting for it.
-struct Running(Arc<PendingDataset>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        let pending = self.0.pending.clone();
-        {
-            let mut inner = self.0.lock();
-            inner.running = false;
-            inner.listing = false;
-            let mut barrier = lock(&pending.barrier);
-            inner.state.handle_lost(&mut barrier);
-            drop(barrier);
-            let error = ErrorKind::Failed.into();
-            self.0.fail_to_send(&mut inner, error, Refusal::Lost);
-        }
-        // Others may wait for what is to be told still, and it panics again for all anybody knows.
-        let dataset = self.0.clone();
-        let go_on = Box::pin(async move {
-            dataset.pending.surroundings().sleep(FIRST_PAUSE).await;
-            dataset.go_on();
-        });
-        pending.surroundings().spawn(go_on);
     }
 }

@@ -1,12 +1,12 @@
 //! The calls of one dataset's driver, and what it makes of their answers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::cache::lock;
 use super::super::error::{Error, ErrorKind};
 use super::super::journals::{NewParked, Side};
-use super::dataset::{ANY_PAUSE, PendingDataset};
+use super::dataset::{ANY_PAUSE, FIRST_PAUSE, PendingDataset};
 use super::waiting::Inner;
 use crate::api;
 use crate::sync::pending::Refusal;
@@ -228,5 +228,37 @@ impl PendingDataset {
             .call_telling(&operation, deadline, tell)
             .await
             .map(drop)
+    }
+
+    /// Returns how long the pauses are after something was tried in vain: longer each time.
+    pub(super) fn pauses(&self, longest: Duration) -> impl Fn(u32) -> Duration {
+        let client = self.pending().client();
+        move |attempt| (client.pause(attempt) * 4).max(FIRST_PAUSE).min(longest)
+    }
+
+    /// Something is to be tried again for those who wait, so that they see more than one attempt.
+    pub(super) fn try_again(&self, inner: &mut Inner) {
+        let pauses = self.pauses(self.pending().options.timeout / 4);
+        inner.back_off.again(self.pending().now(), pauses);
+    }
+
+    pub(super) fn note_trouble(&self, error: &api::Error) {
+        self.lock().trouble = Some(error.clone().into());
+    }
+
+    /// The service cannot be asked: everybody who waits is told so.
+    pub(super) fn fail(&self, inner: &mut Inner, error: Error, why: Refusal) {
+        inner.resolve_lists(u64::MAX, &Err(error.clone()));
+        inner.resolve_deletions(&Err(error.clone()));
+        inner.trouble = Some(error);
+        let mut barrier = lock(&self.pending().barrier);
+        inner.state.fail(why, &mut barrier);
+    }
+
+    /// What was to be sent was not: everybody who waits is told so.
+    pub(super) fn fail_to_send(&self, inner: &mut Inner, error: Error, why: Refusal) {
+        self.fail(inner, error, why);
+        let pauses = self.pauses(ANY_PAUSE);
+        inner.back_off.failed(self.pending().now(), pauses);
     }
 }

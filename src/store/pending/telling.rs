@@ -9,19 +9,11 @@ use super::super::journals::{MountJournal, NewParked, Side, Whereabouts};
 use super::Pending;
 use super::dataset::PendingDataset;
 use crate::sync::Shown;
-use crate::sync::pending::{Change, Event, Outcome, Rebased, Refusal, Settled, Ticket};
+use crate::sync::pending::{Change, Event, Outcome, Refusal, Settled, Ticket};
 use crate::wire::timestamp::Timestamp;
 
 /// How long after what is owed was tried it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// What a dataset's task has to tell.
-#[derive(Clone, Debug)]
-pub(super) enum Untold {
-    Event(Event),
-    /// To the journal alone: the bases of what was being noted while they changed.
-    Renoted(Vec<Rebased>),
-}
 
 /// What is to be kept of a group that was refused, and the rows that leave the journal then.
 #[derive(Clone, Debug)]
@@ -36,24 +28,15 @@ impl PendingDataset {
     /// panicked, is told again.
     pub(super) async fn tell(self: &Arc<Self>) {
         loop {
-            let untold = {
+            let event = {
                 let mut inner = self.lock();
                 inner.take_events();
                 inner.untold.front().cloned()
             };
-            match untold {
-                None => return,
-                Some(Untold::Event(event)) => self.tell_of(event).await,
-                Some(Untold::Renoted(rebased)) => {
-                    let settled = Settled {
-                        rebased,
-                        ..Settled::default()
-                    };
-                    self.pending().settle(settled).await;
-                    self.lock().untold.pop_front();
-                    self.ended.notify_waiters();
-                }
-            }
+            let Some(event) = event else {
+                return;
+            };
+            self.tell_of(event).await;
         }
     }
 
@@ -163,7 +146,7 @@ impl PendingDataset {
                 drop(barrier);
                 let events = inner.state.take_events();
                 settled.extend(events.iter().map(|event| event.settled.clone()));
-                inner.untold.extend(events.into_iter().map(Untold::Event));
+                inner.untold.extend(events);
             }
             dataset.go_on();
         }
@@ -308,7 +291,7 @@ mod tests {
         Client, ClientOptions, Credentials, CredentialsSource, Endpoints, Incoming, Outgoing,
         Surroundings, System, Transport,
     };
-    use crate::sync::pending::{Base, Kind, Note, NotedChange};
+    use crate::sync::pending::{Base, Kind, Note, NotedChange, Rebased};
     use crate::sync::{Left, Unseen};
     use crate::wire::names::RecordKey;
 

@@ -8,8 +8,7 @@ use tokio::sync::oneshot;
 use super::super::error::{Error, ErrorKind};
 use super::back_off::BackOff;
 use super::dataset::PendingDataset;
-use super::telling::Untold;
-use crate::sync::pending::{DatasetState, Ticket};
+use crate::sync::pending::{DatasetState, Event, Ticket};
 
 /// Somebody who waits, and until when. No call is made for him after that: he is told then that
 /// nothing was done.
@@ -39,7 +38,7 @@ pub(super) struct Inner {
     /// When the dataset is to be deleted for those who wait, after that had no answer.
     pub(super) delete_again: Option<Instant>,
     /// What happened and was not told to everybody yet. The task tells it, in this order.
-    pub(super) untold: VecDeque<Untold>,
+    pub(super) untold: VecDeque<Event>,
     /// How many wait to put changes in line, and what is to be forgotten after them: their changes
     /// may be based on it.
     pub(super) staging: usize,
@@ -151,8 +150,8 @@ impl Inner {
 
     /// Puts what happened in line behind what happened before it.
     pub(super) fn take_events(&mut self) {
-        let events = self.state.take_events().into_iter();
-        self.untold.extend(events.map(Untold::Event));
+        let events = self.state.take_events();
+        self.untold.extend(events);
     }
 
     /// Returns whether nothing is lost with it but what the service has, and nobody waits for more.

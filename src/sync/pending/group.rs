@@ -63,8 +63,6 @@ pub(super) struct Group {
     pub(super) part_of: Option<Ticket>,
     /// The place of the first set of what it takes the place of, until it is noted itself.
     pub(super) inherited: Option<Place>,
-    /// Set where something changed that the noting under way does not have.
-    pub(super) renote: bool,
     /// Why it can never be made, where that came out while it was being noted.
     pub(super) refused: Option<Refusal>,
     /// Groups of different cohorts never share a call: so a refused batch is halved.

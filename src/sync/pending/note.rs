@@ -58,7 +58,8 @@ impl Settled {
     }
 }
 
-/// A noted change that stands on something else from now on.
+/// A noted change that stands on something else from now on. One that is on its way to the journal is
+/// noted with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebased {
     pub ticket: Ticket,

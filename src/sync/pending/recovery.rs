@@ -123,7 +123,6 @@ impl DatasetState {
                 .places
                 .first_set
                 .filter(|_| Shape::of(&changes) != Shape::Removals),
-            renote: false,
             refused: None,
             cohort: 0,
             attempts: 0,

@@ -133,9 +133,18 @@ impl World {
     async fn check_left(&self, last: &Mounted) -> Result<Lived, String> {
         let values = self.values().await;
         let mut kept = Vec::new();
-        for (_, version) in last.living.kept.list_all().unwrap().versions {
+        for (whereabouts, version) in last.living.kept.list_all().unwrap().versions {
             let text = last.living.kept.text(version.id).unwrap();
-            kept.push(String::from_utf8_lossy(&text.unwrap_or_default()).into_owned());
+            let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+            // It is let go by whoever lists what is kept, as the service has it.
+            let key = version.key.as_str().unwrap_or_default();
+            let is_equal = |of: &usize| {
+                let value = values.get(&(*of, key.to_owned()));
+                place(*of) == whereabouts && value.is_some_and(|(value, _)| *value == text)
+            };
+            if !(0..DATASETS).any(|of| is_equal(&of)) {
+                kept.push(text);
+            }
         }
         for group in last.living.pending.rows().unwrap() {
             if !matches!(group.note.hold, Some((Hold::Litter, _))) {

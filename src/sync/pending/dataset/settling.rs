@@ -242,8 +242,11 @@ impl DatasetState {
                     group.changes[change].stand_on(known, exists);
                 }
                 dependents.push(group.ticket);
-                group.renote |= matches!(group.noted, Noted::UnderWay { notes: true, .. });
-                if matches!(group.noted, Noted::Yes(_)) {
+                // What is on its way to the journal is noted with that.
+                if matches!(
+                    group.noted,
+                    Noted::Yes(_) | Noted::UnderWay { notes: true, .. }
+                ) {
                     settled.rebased.push(self.rebased(at, change));
                 }
             }
@@ -273,19 +276,6 @@ impl DatasetState {
             known: self.known(change),
             sent: self.fingerprints.of(&change.key).to_vec(),
         }
-    }
-
-    /// Takes what is to be noted of groups whose bases changed while they were being noted.
-    pub fn take_renoted(&mut self) -> Vec<Rebased> {
-        let mut rebased = Vec::new();
-        for at in 0..self.groups.len() {
-            if matches!(self.groups[at].noted, Noted::Yes(_)) && self.groups[at].renote {
-                self.groups[at].renote = false;
-                let changes = 0..self.groups[at].changes.len();
-                rebased.extend(changes.map(|change| self.rebased(at, change)));
-            }
-        }
-        rebased
     }
 
     /// What stands on a refused group of several keys cannot be made without it, nor can what stands

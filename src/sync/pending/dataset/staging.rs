@@ -311,7 +311,6 @@ impl DatasetState {
             replaced_by: None,
             part_of: None,
             inherited: first.filter(|_| Shape::of(&changes) != Shape::Removals),
-            renote: false,
             refused: None,
             cohort: self.last_cohort,
             attempts: 0,

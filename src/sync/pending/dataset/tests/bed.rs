@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::service::{Service, said};
 use crate::sync::change::Unseen;
 use crate::sync::exchange::Listing;
+use crate::sync::pending::note::Rebased;
 use crate::sync::pending::recovery::Recovered;
 use crate::sync::pending::{
     Barrier, Change, Commit, DatasetId, DatasetState, Event, How, Kind, Note, Outcome, Place,
@@ -31,6 +32,8 @@ pub(super) struct Bed {
     pub(super) barrier: Barrier,
     pub(super) services: Vec<Service>,
     pub(super) rows: BTreeMap<Ticket, Row>,
+    /// What groups stand on that are on their way there.
+    pub(super) early: Vec<Rebased>,
     pub(super) events: Vec<Event>,
     pub(super) now: Instant,
     pub(super) unseen: Unseen,
@@ -83,6 +86,7 @@ impl Bed {
             barrier: Barrier::default(),
             services: (0..datasets).map(|_| Service::default()).collect(),
             rows: BTreeMap::new(),
+            early: Vec::new(),
             events: Vec::new(),
             now: start,
             unseen: Unseen::Keep,
@@ -254,6 +258,9 @@ impl Bed {
             self.rows.insert(note.ticket, row);
             places.push(place);
         }
+        for rebased in std::mem::take(&mut self.early) {
+            self.rebase(rebased);
+        }
         self.states[of].handle_noted(ticket, &places, &mut self.barrier);
         self.take();
     }
@@ -296,6 +303,19 @@ impl Bed {
     }
 
     /// Takes what happened and does what is due.
+    fn rebase(&mut self, rebased: Rebased) {
+        let Some(row) = self.rows.get_mut(&rebased.ticket) else {
+            self.early.push(rebased);
+            return;
+        };
+        let mut changes = row.note.changes.iter_mut();
+        let noted = changes.find(|noted| noted.change.key == rebased.key);
+        let noted = noted.expect("a change");
+        noted.change.base = rebased.base;
+        noted.known = rebased.known;
+        noted.sent = rebased.sent;
+    }
+
     pub(super) fn take(&mut self) {
         for of in 0..self.states.len() {
             for event in self.states[of].take_events() {
@@ -310,13 +330,7 @@ impl Bed {
                     self.rows.remove(removed);
                 }
                 for rebased in &event.settled.rebased {
-                    let row = self.rows.get_mut(&rebased.ticket).expect("a row");
-                    let mut changes = row.note.changes.iter_mut();
-                    let noted = changes.find(|noted| noted.change.key == rebased.key);
-                    let noted = noted.expect("a change");
-                    noted.change.base = rebased.base;
-                    noted.known = rebased.known;
-                    noted.sent = rebased.sent.clone();
+                    self.rebase(rebased.clone());
                 }
                 if !matches!(event.outcome, Outcome::Waits(_)) {
                     self.barrier.decide(event.ticket);

@@ -31,22 +31,22 @@ fn j3_what_stood_on_a_change_is_rebased_as_that_one_s_row_goes() {
 }
 
 #[test]
-fn j3_what_is_being_noted_while_its_base_is_decided_is_noted_anew() {
+fn j3_what_is_being_noted_while_its_base_is_decided_is_noted_on_what_that_came_to() {
     let mut bed = Bed::having(&[("k", "old")]);
     bed.queue("k", whole("1"));
     assert_eq!(bed.go_on(0), ["k=1"]);
     let change = bed.change(0, "k", edit("2"));
     let (ticket, staged) = bed.stage(0, vec![change], Commit::Async);
     bed.answer(0);
-    // It is not in the journal yet, so nothing there can be rebased.
-    assert!(bed.events.last().unwrap().settled.rebased.is_empty());
-    assert!(bed.states[0].take_renoted().is_empty());
+    let rebased = &bed.events.last().unwrap().settled.rebased;
+    assert_eq!(rebased.len(), 1);
+    assert_eq!(rebased[0].ticket, ticket);
+    assert_eq!(rebased[0].base.shown, Shown::Version(2));
     bed.note(0, ticket, &staged.unwrap());
-    let renoted = bed.states[0].take_renoted();
-    assert_eq!(renoted.len(), 1);
-    assert_eq!(renoted[0].ticket, ticket);
-    assert_eq!(renoted[0].base.shown, Shown::Version(2));
-    assert!(bed.states[0].take_renoted().is_empty());
+    // Should the process end now, the next one finds no row of what it stood on.
+    bed.restart();
+    assert_eq!(bed.drive(), ["k=2"]);
+    assert!(bed.is_made(ticket));
 }
 
 #[test]

@@ -187,6 +187,51 @@ fn a_noting_replaces_and_a_settling_removes_and_rebases() {
     assert_eq!(places, [Place(4)]);
 }
 
+/// What a group stood on when it was written down may be settled before it comes.
+#[test]
+fn j3_a_group_that_comes_late_is_noted_on_what_its_base_came_to() {
+    let journal = in_memory();
+    let of = somewhere();
+    journal.note(&of, &[set(1, "a", "1")], &[]).unwrap();
+    let mut late = set(2, "a", "2");
+    let base = &mut late.changes[0].change.base;
+    base.pending = Some(Made {
+        ticket: Ticket(1),
+        digest: None,
+    });
+    let made = Base {
+        life: 0,
+        shown: Shown::Version(9),
+        pending: None,
+    };
+    let rebased = |ticket| Rebased {
+        ticket: Ticket(ticket),
+        key: key("a"),
+        base: made,
+        known: Left {
+            existed: true,
+            sync_count: Some(9),
+        },
+        sent: Vec::new(),
+    };
+    let settled = Settled {
+        removed: vec![Ticket(1)],
+        rebased: vec![rebased(2), rebased(3)],
+    };
+    journal.settle(&settled).unwrap();
+    journal.note(&of, &[late], &[]).unwrap();
+    let loaded = journal.load().unwrap();
+    assert_eq!(loaded.groups.len(), 1);
+    let noted = &loaded.groups[0].note.changes[0];
+    assert_eq!(noted.change.base, made);
+    assert_eq!(noted.known.sync_count, Some(9));
+    // It is noted so once.
+    journal.note(&of, &[set(2, "a", "2")], &[]).unwrap();
+    let loaded = journal.load().unwrap();
+    let again = &loaded.groups[0].note.changes[0].change.base;
+    assert_eq!(again.shown, set(2, "a", "2").changes[0].change.base.shown);
+}
+
 #[test]
 fn on_a_full_disk_nothing_is_noted_and_what_was_settled_is_not_forgotten() {
     let memory = MemoryDisk::new();

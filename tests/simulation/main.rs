@@ -31,17 +31,12 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Tries worlds that are always the same, and a tenth more from a seed that nobody knows before; or
-/// all from the one that `COGNITOFS_SEED` says. `count` is the environment's word for how many.
+/// Tries worlds that are always the same, or others from the seed that `COGNITOFS_SEED` says. `count` is
+/// the environment's word for how many.
 fn try_seeds(count: &str, usually: u64, try_seed: impl Fn(u64) -> Result<(), String>) {
     let count = from_environment(count).unwrap_or(usually);
-    let date = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let unknown = date.map_or(0, |date| date.as_secs() << 20);
-    let seeds = match from_environment("COGNITOFS_SEED") {
-        Some(first) => (first..first + count).chain(0..0),
-        None => (0..count).chain(unknown..unknown + count / 10),
-    };
-    for seed in seeds {
+    let first = from_environment("COGNITOFS_SEED").unwrap_or(0);
+    for seed in first..first + count {
         if let Err(wrong) = try_seed(seed) {
             panic!("{wrong}");
         }
@@ -49,15 +44,22 @@ fn try_seeds(count: &str, usually: u64, try_seed: impl Fn(u64) -> Result<(), Str
 }
 
 /// Tries worlds from a seed that nobody knows before, for as many seconds as `COGNITOFS_SECONDS` says;
-/// or as many as the environment's word `count` says, from the seed that `COGNITOFS_SEED` says. `test`
-/// names the test to whoever tries a seed again.
-fn try_for_a_while(test: &str, count: &str, try_seed: impl Fn(u64) -> Result<(), String>) {
+/// or as many as the environment's word `count` says, from the seed that `COGNITOFS_SEED` says. If the
+/// environment says nothing, they are `usually` many and always the same. `test` names the test to
+/// whoever tries a seed again.
+fn try_for_a_while(
+    test: &str,
+    (count, usually): (&str, u64),
+    try_seed: impl Fn(u64) -> Result<(), String>,
+) {
     let date = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let unknown = date.map_or(0, |date| date.as_secs() << 20);
     let known = from_environment("COGNITOFS_SEED");
-    let first = known.unwrap_or(unknown);
-    let seconds = from_environment("COGNITOFS_SECONDS").unwrap_or(SECONDS);
+    let seconds = from_environment("COGNITOFS_SECONDS");
+    let first = known.unwrap_or(if seconds.is_some() { unknown } else { KNOWN });
     let count = from_environment(count).or(known.map(|_| 1));
+    let count = count.or(seconds.is_none().then_some(usually));
+    let seconds = seconds.unwrap_or(0);
     let begun = std::time::Instant::now();
     let mut tried = 0;
     while match count {
@@ -75,5 +77,5 @@ fn try_for_a_while(test: &str, count: &str, try_seed: impl Fn(u64) -> Result<(),
     println!("{test}: {tried} worlds from seed {first} in {seconds} s");
 }
 
-/// How long worlds from a seed that nobody knows before are tried.
-const SECONDS: u64 = 10;
+/// The first seed of worlds that are always the same and that no other test has.
+const KNOWN: u64 = 1 << 32;

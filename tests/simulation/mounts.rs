@@ -459,13 +459,13 @@ fn s9_datasets_that_are_deleted_and_made_again() {
     try_kind(Kind::Deleted);
 }
 
-/// Tries worlds of all kinds from a seed that nobody knows before, for as long as
-/// `COGNITOFS_SECONDS` says; or as many as `COGNITOFS_WORLDS` says, from the seed that
+/// Tries worlds of all kinds: some that are always the same, or from a seed that nobody knows before
+/// for as long as `COGNITOFS_SECONDS` says, or as many as `COGNITOFS_WORLDS` says, from the seed that
 /// `COGNITOFS_SEED` says. `COGNITOFS_KIND` chooses a kind.
 #[test]
 fn random_worlds_of_mounts() {
     let test = "mounts::random_worlds_of_mounts";
-    super::try_for_a_while(test, "COGNITOFS_WORLDS", |seed| {
+    super::try_for_a_while(test, ("COGNITOFS_WORLDS", 100), |seed| {
         let kinds = kinds();
         let at = seed % kinds.len() as u64;
         try_world(kinds[at as usize], seed).map(drop)

@@ -398,6 +398,11 @@ const ONCE_WRONG: &[(Kind, u64, &str)] = &[
         20_355,
         "what only its writer waited for is said to be noted, as the backup beside it is",
     ),
+    (
+        Kind::Closes,
+        700_105,
+        "an append laid over an unseen version shows that to its writer, who replaces it",
+    ),
 ];
 
 #[test]

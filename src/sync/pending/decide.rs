@@ -169,8 +169,13 @@ impl Against<'_> {
     /// Returns whether the change's writer has seen the record: it is what was shown to him, or what
     /// he wrote.
     pub(super) fn is_seen(&self, change: &Change) -> bool {
-        let own = |remote| change.own.iter().any(|sent| is_version(sent, remote));
-        self.is_unchanged(change) || self.remote.is_some_and(own)
+        // What was added to a version that he had not seen does not show him that.
+        let shows = |sent: &&Sent| sent.appended.is_none() || is_for(sent, &change.base);
+        let mut own = change.own.iter().filter(shows);
+        self.is_unchanged(change)
+            || self
+                .remote
+                .is_some_and(|remote| own.any(|sent| is_version(sent, remote)))
     }
 
     /// Returns how much of an append was made, if it was sent without an answer.

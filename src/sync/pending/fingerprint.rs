@@ -109,7 +109,10 @@ fn begins_with(sent: &Sent, remote: &Remote) -> bool {
 pub(super) fn is_for(sent: &Sent, base: &Base) -> bool {
     match base.shown {
         Shown::Version(count) => count == sent.count,
-        Shown::Absent => true,
+        // What was added to nothing is all there is.
+        Shown::Absent => sent
+            .appended
+            .is_none_or(|appended| appended.whole == appended.text),
     }
 }
 

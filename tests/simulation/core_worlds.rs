@@ -527,8 +527,8 @@ fn w6_random_worlds_of_moves_in_which_nothing_waits_in_a_circle() {
 /// Tries worlds with callers that overlap and without, from a seed that nobody knows before if
 /// `COGNITOFS_SECONDS` says for how long.
 #[test]
-fn worlds_of_the_core_from_an_unknown_seed() {
-    let test = "core_worlds::worlds_of_the_core_from_an_unknown_seed";
+fn more_worlds_of_the_core() {
+    let test = "core_worlds::more_worlds_of_the_core";
     super::try_for_a_while(test, ("COGNITOFS_CORE_WORLDS", 4_000), |seed| {
         let ways = [Ways::InTurn, Ways::Overlapping][(seed % 2) as usize];
         try_world(seed, ways)

@@ -1,7 +1,7 @@
 //! The datasets of a mount: those that are kept in memory, and the bound on how much of them is.
 //!
 //! Invariant: there is one [`PendingDataset`] of a name at a time, and of one in which something is
-//! pending, it is kept. No id is given twice.
+//! pending, it is kept. No id names two datasets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;

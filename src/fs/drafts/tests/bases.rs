@@ -38,6 +38,26 @@ fn b1_a_pending_version_is_resolved_when_it_is_made() {
     assert_eq!(bed.stage(id).1.base, version(1));
 }
 
+/// The core knows before the files are told. Whoever looks meanwhile sees the very version that was
+/// shown, and so does what he writes then.
+#[test]
+fn b1_a_version_that_was_made_meanwhile_was_shown() {
+    let mut bed = Bed::new();
+    let id = bed.create("k");
+    bed.add(id, "a");
+    let (ticket, _) = bed.stage(id);
+    bed.drafts.noted(Ticket(ticket));
+    let view = view(Some("a"), version(1));
+    let pending = on(ticket, Some("a"), absent());
+    let normalized = |base| if base == pending { version(1) } else { base };
+    let found = bed.drafts.look_up(&name("k"), &view, normalized);
+    assert_eq!(found, Some(id));
+    assert_eq!(bed.drafts.last_shown(&name("k")), Some(version(1)));
+    bed.truncate(id);
+    bed.add(id, "b");
+    assert_eq!(bed.stage(id).1.base, version(1));
+}
+
 #[test]
 fn b1_what_was_made_otherwise_was_not_shown() {
     let mut bed = Bed::new();

@@ -3,7 +3,7 @@
 use super::bed::{Bed, append, bytes, edit, key, whole};
 use crate::sync::change::{Left, Mark};
 use crate::sync::pending::decide::{Against, Verdict, decide};
-use crate::sync::pending::{Base, Change, Commit, Kind, Refusal, Sent};
+use crate::sync::pending::{Appended, Base, Change, Commit, Kind, Refusal, Sent};
 use crate::sync::{Remote, Shown, Unseen};
 use crate::wire::names::MAX_VALUE_CHARS;
 use crate::wire::timestamp::Timestamp;
@@ -349,4 +349,57 @@ fn join_halves(is_sent: bool) {
     };
     bed.queue("k", kind);
     assert_eq!(bed.drive(), ["k=\u{1f600}"]);
+}
+
+/// An append whose answer is lost may have been laid over a version that its writer had not seen: that
+/// there is his own text at the end shows him nothing of what is before it.
+#[test]
+fn s9_what_was_added_to_an_unseen_version_does_not_show_it() {
+    let theirs_and_ours = Remote {
+        device_date: Some(OURS),
+        ..remote(Some("theirs+"), 5)
+    };
+    for (shown, count, whole_length, is_seen) in [
+        // Over another version than the one that was shown, and over that one.
+        (Shown::Version(3), 4, 7, false),
+        (Shown::Version(4), 4, 7, true),
+        // Over a record where none was shown, and over nothing.
+        (Shown::Absent, 4, 7, false),
+        (Shown::Absent, 4, 1, true),
+    ] {
+        let sent = Sent {
+            mark: Mark::new(Some(b"theirs+"), OURS),
+            count,
+            appended: Some(Appended {
+                whole: whole_length,
+                text: 1,
+            }),
+        };
+        let change = Change {
+            own: vec![sent],
+            ..change(whole("new"), shown, Unseen::Keep, NOW)
+        };
+        let against = Against {
+            remote: Some(&theirs_and_ours),
+            sent: &[sent],
+            life: 0,
+            exists: true,
+        };
+        assert_eq!(
+            against.is_seen(&change),
+            is_seen,
+            "{shown:?} {whole_length}"
+        );
+        // With conflict=strict it is refused then.
+        let change = Change {
+            unseen: Unseen::Refuse,
+            ..change
+        };
+        let expected = if is_seen { replace("new") } else { stale() };
+        assert_eq!(
+            decide(&change, against),
+            expected,
+            "{shown:?} {whole_length}"
+        );
+    }
 }
